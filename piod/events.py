@@ -1,0 +1,89 @@
+"""What is published on the unit: settings and states of jobs, outputs, logs.
+
+These carry all that the ledger keeps and that the topics of a leader's broker
+need (handbook, jobs-and-hardware §5.2): unit and experiment are in each event
+of a job, timestamps are Unix seconds of the job's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
+
+
+@dataclass(frozen=True, slots=True)
+class JobIdentity:
+    """Which job an event is about."""
+
+    unit: str
+    experiment: str
+    job_name: str
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettingPublished:
+    """A job published a setting; ``$state`` is one of them.
+
+    ``value`` is native, ``text`` is what the API answers and the ledger keeps.
+    ``value`` None: the setting has no value any more.
+    """
+
+    job: JobIdentity
+    setting: str
+    value: JsonValue
+    text: str | None
+    persist: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded:
+    """A job has ended; its outputs are off. ``state`` is its last one."""
+
+    job: JobIdentity
+    state: str
+    reason: str | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class PidStepped:
+    """One update of a PID controller; the terms of handbook §5.3."""
+
+    job: JobIdentity
+    target_name: str
+    setpoint: float
+    output_limits: tuple[float | None, float | None]
+    gains: tuple[float, float, float]
+    proportional: float
+    integral: float
+    derivative: float
+    latest_input: float
+    latest_output: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class PwmChanged:
+    """The duty cycles of all PWM pins that are on, in percent by GPIO number."""
+
+    duty_percent: Mapping[int, float]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class LogEmitted:
+    """A log record, with the job it is about where there is one."""
+
+    level: str
+    message: str
+    source: str
+    job: JobIdentity | None
+    at: float
+
+
+Event: TypeAlias = SettingPublished | JobEnded | PidStepped | PwmChanged | LogEmitted
