@@ -31,6 +31,8 @@ M = TypeVar("M")
 A = TypeVar("A")
 R = TypeVar("R")
 T = TypeVar("T")
+A_contra = TypeVar("A_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
 
 MAILBOX_LIMIT = 1000
 """Asks that may wait for one actor; more are refused at once."""
@@ -44,7 +46,7 @@ class AskTimeout(Unavailable):
     """The actor did not answer in time; what was asked may still happen."""
 
 
-class Message(Generic[A, R]):
+class Message(Generic[A_contra, R_co]):
     """A question to an actor of type ``A`` that is answered with an ``R``.
 
     Subclasses are frozen dataclasses: ``class SetDuty(Message["PwmBus", None])``.
@@ -283,9 +285,7 @@ def _pass_on(source: asyncio.Future[object], answer: asyncio.Future[object]) -> 
     """Let ``answer`` become what ``source`` becomes, unless it was decided before."""
 
     def copy(done: asyncio.Future[object]) -> None:
-        if done.cancelled():
-            return  # the actor is ending: the ref fails the ask, with the reason
-        error = done.exception()
+        error = ActorGone("the work was cancelled") if done.cancelled() else done.exception()
         if answer.done():
             return
         if error is not None:

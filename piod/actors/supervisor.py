@@ -12,11 +12,11 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 from piod.actors.actor import Actor, Ref
 from piod.clock import Clock
+from piod.restarts import RestartPolicy
 
 log = logging.getLogger(__name__)
 
@@ -24,27 +24,6 @@ A = TypeVar("A")
 M = TypeVar("M")
 
 ChildState = Literal["running", "restarting", "ended", "failed", "stopped"]
-
-
-@dataclass(frozen=True)
-class RestartPolicy:
-    """How often a child may be made anew. Times in seconds of the supervisor's clock.
-
-    ``max_restarts`` None: for ever, at the capped pace.
-    """
-
-    max_restarts: int | None = 3
-    within_s: float = 600.0
-    backoff_s: float = 1.0
-    max_backoff_s: float = 60.0
-
-    def pause_before(self, restart: int) -> float:
-        """The wait before the ``restart``-th restart in a row (from 1)."""
-        return float(min(self.backoff_s * 2.0 ** (restart - 1), self.max_backoff_s))
-
-
-NEVER = RestartPolicy(max_restarts=0)
-FOR_EVER = RestartPolicy(max_restarts=None, backoff_s=0.5, max_backoff_s=10.0)
 
 
 class Child(Generic[A]):

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import pytest
 
 from piod.actors.actor import Actor, ActorGone, Message, Ref
-from piod.actors.supervisor import FOR_EVER, NEVER, Child, RestartPolicy, Supervisor
+from piod.actors.supervisor import Child, Supervisor
 from piod.clock import SimulatedClock
+from piod.restarts import FOR_EVER, NEVER, RestartPolicy
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,7 @@
+"""``python -m piod``."""
+
+import sys
+
+from piod.cli import main
+
+sys.exit(main())

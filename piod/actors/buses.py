@@ -1,0 +1,386 @@
+"""The bus actors: each owns one kind of hardware and lends its outputs.
+
+Messages of :class:`PwmBus`: :class:`LeasePwm`, :class:`SetDuty`,
+:class:`ReleasePwm`, :class:`AllReleased`, :class:`RevokeAll`, :class:`BusState`.
+Messages of :class:`GpioBus`: :class:`RecordEdges`, :class:`BusState`.
+
+A lease is exclusive and tied to the :class:`~piod.actors.actor.Life` of its
+owner. When that life ends, however it ends, the output is turned off before
+anything else happens, and again until the hardware confirms it. A bus holds no
+reference to a job.
+
+A bus whose device is missing is not a bug: it is looked for again, for ever at a
+capped pace, and refuses asks with the reason meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import math
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar, Union, assert_never
+
+from piod.actors.actor import Actor, Life, Message, Ref
+from piod.actors.hub import Hub
+from piod.clock import Clock
+from piod.errors import BadRequest, BusError, Conflict, Unavailable
+from piod.events import PwmChanged
+from piod.hw.ports import GpioPort, PwmPort
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+ACCESS_TIMEOUT_S = 1.0
+"""Wall time after which a hardware access counts as hung."""
+RETRY_S = (0.05, 10.0)
+"""First and longest pause between attempts to open a bus, wall time."""
+OFF_RETRY_S = 0.05
+"""Pause between attempts to turn off an output that would not, wall time."""
+ASK_TIMEOUT_S = 5.0
+
+
+class LeaseTaken(Conflict):
+    """The output belongs to another owner."""
+
+
+class LeaseLost(BusError):
+    """The lease has ended: its bus restarted, or the guard turned the outputs off."""
+
+    default_remediation = "The job is restarted by its policy; look at the log of piod."
+
+
+@dataclass(frozen=True)
+class PwmLease:
+    """The right to drive one PWM output. ``hz`` is its frequency."""
+
+    number: int
+    pin: int
+    hz: float
+    owner: str
+
+
+@dataclass(frozen=True)
+class LeasePwm(Message["PwmBus", PwmLease]):
+    """Lend the output on GPIO ``pin`` to ``life``, at 0 %.
+
+    ``lost`` is called when the lease is taken away before its owner's end.
+    Refused with LeaseTaken while another owner has it.
+    """
+
+    pin: int
+    hz: float
+    life: Life
+    lost: Callable[[BusError], None]
+
+
+@dataclass(frozen=True)
+class SetDuty(Message["PwmBus", None]):
+    """Drive a leased output; answered when the hardware holds it.
+
+    ``off_after_s``: the output goes to 0 by itself after that time.
+    """
+
+    lease: PwmLease
+    duty_percent: float
+    off_after_s: float | None = None
+
+
+@dataclass(frozen=True)
+class ReleasePwm(Message["PwmBus", None]):
+    """Give a lease back; answered when the output is off."""
+
+    lease: PwmLease
+
+
+@dataclass(frozen=True)
+class AllReleased(Message["PwmBus", None]):
+    """Answered when every output that ``owner`` had is confirmed to be off."""
+
+    owner: str
+
+
+@dataclass(frozen=True)
+class RevokeAll(Message["PwmBus", None]):
+    """End every lease, with ``reason``: the guard fired, or a person asked."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class BusReport:
+    """How a bus is doing. ``problem`` is None when it works."""
+
+    problem: str | None
+    leases: dict[int, str] = field(default_factory=dict)
+    """Owner by GPIO number."""
+
+
+@dataclass(frozen=True)
+class BusState(Message[Union["PwmBus", "GpioBus"], BusReport]):
+    """How the bus is doing; answered as long as the bus actor lives."""
+
+
+@dataclass(frozen=True)
+class RecordEdges(Message["GpioBus", Sequence[float]]):
+    """The times in seconds of the falling edges on ``line`` within ``window_s``."""
+
+    line: int
+    window_s: float
+
+
+PwmMessage = LeasePwm | SetDuty | ReleasePwm | AllReleased | RevokeAll | BusState
+GpioMessage = RecordEdges | BusState
+
+
+async def _access(bus: str, work: Coroutine[object, object, R]) -> R:
+    """One access to the hardware, with a deadline."""
+    try:
+        async with asyncio.timeout(ACCESS_TIMEOUT_S):
+            return await work
+    except TimeoutError:
+        raise BusError(f"the {bus} bus did not answer within {ACCESS_TIMEOUT_S:g} s") from None
+
+
+class _Opening:
+    """Opens a port, again and again until it works."""
+
+    def __init__(self, bus: str, port: PwmPort | GpioPort) -> None:
+        self._bus = bus
+        self._port = port
+        self.problem: BusError | None = BusError(f"the {bus} bus has not been opened yet")
+        self.tried = asyncio.Event()
+        """Set after the first attempt, whether it worked or not."""
+
+    async def keep_trying(self) -> None:
+        pause, longest = RETRY_S
+        while True:
+            try:
+                await self._port.open()
+            except BusError as error:
+                if self.problem is None or error.message != self.problem.message:
+                    log.error("the %s bus is not available: %s", self._bus, error.message)
+                self.problem = error
+            else:
+                self.problem = None
+                log.info("the %s bus is open", self._bus)
+            self.tried.set()
+            if self.problem is None:
+                return
+            await asyncio.sleep(pause)  # wall time: this is about real devices
+            pause = min(2 * pause, longest)
+
+    def check(self) -> None:
+        """Refuse with the reason while the port is not open."""
+        if self.problem is not None:
+            raise Unavailable(
+                f"the {self._bus} bus is not available: {self.problem.message}",
+                cause=self.problem.cause,
+                remediation=self.problem.remediation,
+            )
+
+
+@dataclass
+class _Lent:
+    lease: PwmLease
+    lost: Callable[[BusError], None]
+    duty_percent: float = 0.0
+
+
+class PwmBus(Actor[PwmMessage]):
+    """Owns the PWM outputs: stirrer, pumps, heater."""
+
+    def __init__(self, port: PwmPort, clock: Clock, hub: Hub) -> None:
+        super().__init__("pwm bus")
+        self._port = port
+        self._clock = clock
+        self._hub = hub
+        self._opening = _Opening("pwm", port)
+        self._lent: dict[int, _Lent] = {}
+        self._going_off: dict[int, tuple[str, asyncio.Future[None]]] = {}
+        self._numbers = itertools.count(1)
+
+    async def starting(self) -> None:
+        self.life.at_end(self._cut_everything)
+        self.spawn(self._opening.keep_trying())
+        await self._opening.tried.wait()
+
+    async def receive(self, message: PwmMessage) -> object:
+        match message:
+            case LeasePwm():
+                return self._lend(message)
+            case SetDuty(lease, duty_percent, off_after_s):
+                await self._set_duty(lease, duty_percent, off_after_s)
+                return None
+            case ReleasePwm(lease):
+                return self._take_back(lease)
+            case AllReleased(owner):
+                return self.later(self._all_off(owner))
+            case RevokeAll(reason):
+                self._revoke_all(reason)
+                return None
+            case BusState():
+                problem = self._opening.problem
+                return BusReport(
+                    None if problem is None else problem.message,
+                    {pin: lent.lease.owner for pin, lent in self._lent.items()},
+                )
+            case _:
+                assert_never(message)
+
+    async def ended(self) -> None:
+        reason = LeaseLost("the pwm bus restarted")
+        lent, self._lent = self._lent, {}
+        for one in lent.values():
+            one.lost(reason)
+
+    def _cut_everything(self) -> None:
+        for pin in self._port.pins:
+            self._port.cut(pin)
+
+    def _lend(self, request: LeasePwm) -> PwmLease:
+        self._opening.check()
+        if request.pin not in self._port.pins:
+            known = ", ".join(map(str, self._port.pins))
+            raise BadRequest(f"GPIO {request.pin} is not a PWM output; there are: {known}")
+        taken = self._lent.get(request.pin)
+        if taken is not None:
+            raise LeaseTaken(
+                f"PWM output GPIO {request.pin} is in use by {taken.lease.owner}",
+                remediation=f"Stop {taken.lease.owner} first.",
+            )
+        if request.pin in self._going_off:
+            owner, _ = self._going_off[request.pin]
+            raise LeaseTaken(
+                f"PWM output GPIO {request.pin} of {owner} could not be turned off yet",
+                remediation="Check the HAT; piod keeps trying to turn it off.",
+            )
+        lease = PwmLease(next(self._numbers), request.pin, request.hz, request.life.name)
+        self._lent[request.pin] = _Lent(lease, request.lost)
+        request.life.at_end(lambda: self._end_lease(lease))
+        return lease
+
+    async def _set_duty(
+        self, lease: PwmLease, duty_percent: float, off_after_s: float | None
+    ) -> None:
+        lent = self._lent.get(lease.pin)
+        if lent is None or lent.lease != lease:
+            raise LeaseLost(f"{lease.owner} has no lease of PWM output GPIO {lease.pin} any more")
+        if not (math.isfinite(duty_percent) and 0 <= duty_percent <= 100):
+            raise BadRequest(f"duty cycle must be 0 to 100 %, got {duty_percent}")
+        self._opening.check()
+        duty_percent = round(duty_percent, 5)
+        work = self._port.set_duty(lease.pin, duty_percent, hz=lease.hz, off_after_s=off_after_s)
+        await _access("pwm", work)
+        lent.duty_percent = duty_percent
+        self._publish()
+
+    def _take_back(self, lease: PwmLease) -> asyncio.Future[None] | None:
+        self._end_lease(lease)
+        going = self._going_off.get(lease.pin)
+        return None if going is None else going[1]
+
+    def _end_lease(self, lease: PwmLease) -> None:
+        """End a lease: off at once, then until the hardware confirms it."""
+        lent = self._lent.get(lease.pin)
+        if lent is None or lent.lease != lease:
+            return
+        self._port.cut(lease.pin)
+        del self._lent[lease.pin]
+        if self.life.ended:
+            return  # _cut_everything did it; nobody is left to confirm to
+        off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._going_off[lease.pin] = (lease.owner, off)
+        self.spawn(self._turn_off(lease, off))
+
+    async def _turn_off(self, lease: PwmLease, off: asyncio.Future[None]) -> None:
+        complained = False
+        while True:
+            try:
+                await _access("pwm", self._port.set_duty(lease.pin, 0.0, hz=lease.hz))
+                break
+            except BusError as error:
+                if not complained:
+                    log.critical(
+                        "PWM output GPIO %d of %s cannot be turned off: %s; trying on",
+                        lease.pin,
+                        lease.owner,
+                        error.message,
+                    )
+                complained = True
+                await asyncio.sleep(OFF_RETRY_S)
+        if complained:
+            log.warning("PWM output GPIO %d of %s is off now", lease.pin, lease.owner)
+        del self._going_off[lease.pin]
+        off.set_result(None)
+        self._publish()
+
+    async def _all_off(self, owner: str) -> None:
+        waits = [off for name, off in self._going_off.values() if name == owner]
+        if waits:
+            await asyncio.wait(waits)
+
+    def _revoke_all(self, reason: str) -> None:
+        self._cut_everything()
+        for lent in tuple(self._lent.values()):
+            self._end_lease(lent.lease)
+            lent.lost(LeaseLost(f"the lease of {lent.lease.owner} was ended: {reason}"))
+
+    def _publish(self) -> None:
+        on = {pin: lent.duty_percent for pin, lent in self._lent.items() if lent.duty_percent}
+        self._hub.publish(PwmChanged(on, self._clock.time()))
+
+
+class GpioBus(Actor[GpioMessage]):
+    """Owns the digital lines: hall sensor, button, PCB LED."""
+
+    def __init__(self, port: GpioPort) -> None:
+        super().__init__("gpio bus")
+        self._port = port
+        self._opening = _Opening("gpio", port)
+
+    async def starting(self) -> None:
+        self.spawn(self._opening.keep_trying())
+        await self._opening.tried.wait()
+
+    async def receive(self, message: GpioMessage) -> object:
+        match message:
+            case RecordEdges(line, window_s):
+                self._opening.check()
+                return self.later(self._port.record_edges(line, window_s))
+            case BusState():
+                problem = self._opening.problem
+                return BusReport(None if problem is None else problem.message)
+            case _:
+                assert_never(message)
+
+
+class LeasedPwm:
+    """One leased PWM output, as a job drives it."""
+
+    def __init__(self, bus: Ref[PwmBus], lease: PwmLease) -> None:
+        self._bus = bus
+        self._lease = lease
+
+    async def set_duty(self, duty_percent: float, *, off_after_s: float | None = None) -> None:
+        """Drive it; returns when the hardware holds ``duty_percent``."""
+        await self._bus.ask(SetDuty(self._lease, duty_percent, off_after_s), timeout=ASK_TIMEOUT_S)
+
+
+class EdgeCounter:
+    """One input line whose edges can be recorded, as a job reads it."""
+
+    def __init__(self, bus: Ref[GpioBus], line: int) -> None:
+        self._bus = bus
+        self._line = line
+
+    async def record_edges(self, window_s: float) -> Sequence[float]:
+        """The times in seconds of the falling edges within ``window_s`` from now."""
+        # the window is in the clock of the unit, which may be slower than wall time
+        return await self._bus.ask(RecordEdges(self._line, window_s), timeout=RECORD_TIMEOUT_S)
+
+
+RECORD_TIMEOUT_S = 120.0

@@ -1,0 +1,445 @@
+"""The jobs of the unit: running, stopping, finding them.
+
+Messages of :class:`Jobs`: :class:`CheckRun`, :class:`Run`, :class:`Stop`,
+:class:`Running`, :class:`ResumeLost`, :class:`NameModel`.
+
+A job is in the ledger, on disk, before it touches anything. When it has ended,
+for whatever reason, its outputs are confirmed to be off before its row says so.
+A job is running only while its actor lives: what the ledger still held as running
+when this actor starts is marked ``lost``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import assert_never
+
+from piod.actors.actor import Actor, ActorGone, AskTimeout, Message, Ref
+from piod.actors.buses import AllReleased, PwmBus
+from piod.actors.hub import Hub
+from piod.actors.job import AwaitReady, JobActor, JobRecord, MakeUnit, Publisher, State
+from piod.actors.model import UnitModel
+from piod.actors.supervisor import Child, Supervisor
+from piod.clock import Clock, timestamp
+from piod.config import Config, ConfigFiles
+from piod.errors import Conflict, NotFound, PiodError, TooManyRequests
+from piod.events import JobEnded
+from piod.jobs.job import Job, OptionValue
+from piod.storage.ledger import Ledger
+from piod.storage.rows import JobRow, LostJobs
+
+log = logging.getLogger(__name__)
+
+RATE_LIMIT_S = 1.0
+"""The same job with the same options is taken once in this time (wall)."""
+START_TIMEOUT_S = 600.0
+OFF_TIMEOUT_S = 2.0
+"""Wall time in which the outputs of an ended job are expected to be confirmed off."""
+UNIVERSAL_EXPERIMENT = "$experiment"
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What somebody wants to run. ``options`` are as given, not parsed yet."""
+
+    job_name: str
+    options: Mapping[str, object]
+    experiment: str = UNIVERSAL_EXPERIMENT
+    job_source: str = "user"
+    config_overrides: Sequence[tuple[str, str, str]] = ()
+    active: bool = True
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs are meant; None: any. ``long_running`` False leaves the daemon's own alone."""
+
+    job_name: str | None = None
+    experiment: str | None = None
+    job_source: str | None = None
+    job_id: str | None = None
+    long_running: bool = True
+
+    def matches(self, record: JobRecord) -> bool:
+        """Whether ``record`` is meant."""
+        row = record.row
+        return (
+            self.job_name in (None, row.job_name)
+            and self.experiment in (None, row.experiment)
+            and self.job_source in (None, row.job_source)
+            and self.job_id in (None, row.job_id)
+            and (self.long_running or not row.is_long_running_job)
+        )
+
+
+@dataclass(frozen=True)
+class CheckRun(Message["Jobs", None]):
+    """Refuse ``request`` if it can be seen now that it will not run; takes its rate slot."""
+
+    request: RunRequest
+
+
+@dataclass(frozen=True)
+class Run(Message["Jobs", str]):
+    """Start a job; answered with its id when it is ready, refused with the reason."""
+
+    request: RunRequest
+
+
+@dataclass(frozen=True)
+class Stop(Message["Jobs", int]):
+    """Stop all jobs that match; answered with how many, when they have ended.
+
+    ``reason`` goes into their rows; None for somebody's plain wish.
+    """
+
+    which: JobFilter
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class JobView:
+    """One running job: its row, and what it publishes now."""
+
+    row: JobRow
+    settings: Mapping[str, str]
+    ref: Ref[JobActor]
+
+
+@dataclass(frozen=True)
+class Running(Message["Jobs", list[JobView]]):
+    """The running jobs that match, the oldest first."""
+
+    which: JobFilter = JobFilter()
+
+
+@dataclass(frozen=True)
+class ResumeLost(Message["Jobs", list[str]]):
+    """Start what was lost and ``[piod] resume_jobs`` names, if the outage was short.
+
+    The jobs are new ones, with the same options, experiment and overrides.
+    Answered with their ids when each is ready or has failed (logged).
+    """
+
+
+@dataclass(frozen=True)
+class NameModel(Message["Jobs", None]):
+    """A leader says which reactor model this unit is; refused when that contradicts."""
+
+    name: str
+    version: str
+
+
+JobsMessage = CheckRun | Run | Stop | Running | ResumeLost | NameModel
+
+
+class _Job:
+    """A job of this unit, from its acceptance to its end."""
+
+    def __init__(self, record: JobRecord) -> None:
+        self.record = record
+        self.child: Child[object] | None = None
+        self.stop_reason: str | None = None
+        self.stopping = False
+        loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[str] = loop.create_future()
+        self.ended: asyncio.Future[None] = loop.create_future()
+
+    @property
+    def ref(self) -> Ref[JobActor]:
+        if self.child is None:
+            return Ref(_title(self.record.row))
+        return self.child.ref  # type: ignore[return-value] # its factory makes JobActors
+
+
+class Jobs(Actor[JobsMessage]):
+    """Runs and stops the jobs of the unit.
+
+    ``kinds`` are the known jobs by name; ``make_unit`` gives each life of a job
+    its parts.
+    """
+
+    def __init__(
+        self,
+        *,
+        unit_name: str,
+        leader_name: str,
+        kinds: Mapping[str, type[Job]],
+        make_unit: MakeUnit,
+        model: UnitModel,
+        pwm: Ref[PwmBus],
+        ledger: Ledger,
+        config: ConfigFiles,
+        hub: Hub,
+        clock: Clock,
+    ) -> None:
+        super().__init__("jobs")
+        self._unit_name = unit_name
+        self._leader_name = leader_name
+        self._kinds = kinds
+        self._make_unit = make_unit
+        self._model = model
+        self._pwm = pwm
+        self._ledger = ledger
+        self._config = config
+        self._hub = hub
+        self._clock = clock
+        self._supervisor = Supervisor(clock)
+        self._jobs: dict[str, _Job] = {}
+        self._slots: dict[tuple[str, str], float] = {}
+        """Wall times of the last accepted requests, by job and options."""
+        self._lost = LostJobs((), None)
+
+    async def starting(self) -> None:
+        self._lost = await self._ledger.close_lost(timestamp(self._clock.time()))
+        for row in self._lost.jobs:
+            log.warning("%s (job %s) was lost with the daemon", row.job_name, row.job_id)
+
+    async def ended(self) -> None:
+        await self._supervisor.stop_all()
+
+    async def receive(self, message: JobsMessage) -> object:
+        match message:
+            case CheckRun(request):
+                self._check(request)
+                return None
+            case Run(request):
+                return self._start(request)
+            case Stop(which, reason):
+                return self.later(self._stop(self._matching(which), reason))
+            case Running(which):
+                return [
+                    JobView(job.record.row, job.record.settings, job.ref)
+                    for job in self._matching(which)
+                ]
+            case ResumeLost():
+                lost, self._lost = self._lost, LostJobs((), None)
+                return self.later(self._resume(lost))
+            case NameModel(name, version):
+                return self.later(self._model.name(name, version, busy=bool(self._jobs)))
+            case _:
+                assert_never(message)
+
+    def _matching(self, which: JobFilter) -> list[_Job]:
+        return [job for job in self._jobs.values() if which.matches(job.record)]
+
+    # -- running ------------------------------------------------------------------
+
+    def _kind(self, job_name: str) -> type[Job]:
+        kind = self._kinds.get(job_name)
+        if kind is None:
+            known = ", ".join(sorted(self._kinds))
+            raise NotFound(
+                f"there is no job named {job_name!r}",
+                remediation=f"The jobs of this unit are: {known}.",
+            )
+        return kind
+
+    def _prepared(self, request: RunRequest) -> tuple[type[Job], dict[str, OptionValue], Config]:
+        kind = self._kind(request.job_name)
+        options = kind.parse_options(request.options)
+        config = self._config.current().with_overrides(request.config_overrides)
+        return kind, options, config
+
+    def _check(self, request: RunRequest) -> None:
+        _, options, _ = self._prepared(request)
+        slot = (request.job_name, repr(sorted(options.items())))
+        now = time.monotonic()
+        self._slots = {s: at for s, at in self._slots.items() if now - at < RATE_LIMIT_S}
+        if slot in self._slots:
+            raise TooManyRequests(
+                f"{request.job_name} was requested with the same options less than "
+                f"{RATE_LIMIT_S:g} s ago"
+            )
+        self._slots[slot] = now
+
+    def _start(self, request: RunRequest) -> asyncio.Future[str]:
+        kind, options, config = self._prepared(request)
+        if not request.active:
+            raise Conflict(
+                f"this unit is not active, so {request.job_name} does not start",
+                remediation="Activate the unit in the inventory of its leader.",
+            )
+        if kind.one_at_a_time:
+            for job in self._matching(JobFilter(job_name=request.job_name)):
+                raise Conflict(
+                    f"{request.job_name} is already running (job {job.record.row.job_id})",
+                    remediation=f"Stop job {job.record.row.job_id} first, or change its settings.",
+                )
+        row = JobRow(
+            job_id=self._ledger.next_job_id(),
+            unit=self._unit_name,
+            experiment=request.experiment,
+            job_name=request.job_name,
+            job_source=request.job_source,
+            started_at=timestamp(self._clock.time()),
+            leader=self._leader_name,
+            pid=os.getpid(),
+            is_long_running_job=kind.is_long_running,
+            ended_at=None,
+            state="init",
+            options=dict(options),
+            config_overrides=list(request.config_overrides),
+            reason=None,
+        )
+        job = _Job(JobRecord(row, kind, options, config))
+        self._jobs[row.job_id] = job
+        self.spawn(self._live(job))
+        return job.ready
+
+    async def _live(self, job: _Job) -> None:
+        """One job, from its row in the ledger to the confirmation of its end."""
+        record = job.record
+        publisher = Publisher(record, self._hub, self._clock)
+        error: BaseException | None = None
+        try:
+            await self._ledger.add_job(record.row)
+        except PiodError as refusal:
+            self._forget(job, refusal)
+            return
+        if not job.stopping:
+            error = await self._host(job, publisher)
+        await self._conclude(job, publisher, error)
+
+    async def _host(self, job: _Job, publisher: Publisher) -> BaseException | None:
+        record = job.record
+
+        def stop_itself() -> None:
+            if not self.life.ended:
+                self.spawn(self._stop_one(job, "$state was set to disconnected"))
+
+        def changed(child: Child[object]) -> None:
+            record.restarts = child.restarts
+            if child.state == "restarting":
+                publisher.state("init")
+
+        child = job.child = self._supervisor.start(
+            _title(record.row),
+            lambda: JobActor(record, publisher, self._make_unit, stop_itself),
+            record.kind.restart_policy,
+            may_restart=lambda: record.was_ready,
+            on_change=changed,
+        )
+        if job.stopping:
+            await self._supervisor.stop(child)
+        else:
+            await asyncio.sleep(0)  # let the actor open its mailbox
+            try:
+                await job.ref.ask(AwaitReady(), timeout=START_TIMEOUT_S)
+            except ActorGone:
+                pass  # child.error, or the stop, tells why
+            except AskTimeout as late:
+                child.error = late
+                await self._supervisor.stop(child)
+            else:
+                if not job.ready.done():
+                    job.ready.set_result(record.row.job_id)
+        await child.ended
+        return child.error if child.state in ("failed", "stopped") else None
+
+    async def _conclude(self, job: _Job, publisher: Publisher, error: BaseException | None) -> None:
+        record = job.record
+        if job.child is not None:
+            await self._await_off(job.child.ref.name)
+        failed = error is not None and not job.stopping
+        reason = _reason(error) if error is not None and failed else job.stop_reason
+        state: State = "lost" if failed else "disconnected"
+        for setting in record.kind.all_settings():
+            if not setting.persist and setting.name != "$state" and setting.name in record.settings:
+                publisher(setting.name, None)
+        publisher.state(state)
+        at = self._clock.time()
+        row = replace(record.row, ended_at=timestamp(at), state=state, reason=reason)
+        try:
+            await self._ledger.end_job(row.job_id, timestamp(at), state, reason)
+        except PiodError as refusal:
+            log.error("the end of job %s could not be kept: %s", row.job_id, refusal.message)
+        record.row = row
+        self._hub.publish(JobEnded(record.identity, state, reason, at))
+        log.info("%s has ended%s", _title(row), f": {reason}" if reason else "")
+        if isinstance(error, PiodError) and failed:
+            self._forget(job, error)
+        else:
+            self._forget(
+                job, Conflict(f"{_title(row)} {reason or 'was stopped'} before it was ready")
+            )
+
+    async def _await_off(self, owner: str) -> None:
+        try:
+            await self._pwm.ask(AllReleased(owner), timeout=OFF_TIMEOUT_S)
+        except ActorGone:
+            pass  # the bus ended: it turned everything off as its first act
+        except AskTimeout:
+            log.critical("the outputs of %s are not confirmed to be off; the bus tries on", owner)
+
+    def _forget(self, job: _Job, why_not_ready: PiodError) -> None:
+        del self._jobs[job.record.row.job_id]
+        if not job.ready.done():
+            job.ready.set_exception(why_not_ready)
+            job.ready.exception()  # the asker may be gone
+        job.ended.set_result(None)
+
+    async def _resume(self, lost: LostJobs) -> list[str]:
+        config = self._config.current()
+        names = {name.strip() for name in config.text("piod", "resume_jobs", "").split(",")}
+        within_min = config.number("piod", "resume_within_min", 15.0, minimum=0)
+        if lost.alive_at is None:
+            return []
+        outage_s = _seconds_between(lost.alive_at, timestamp(self._clock.time()))
+        resumed: list[str] = []
+        for row in lost.jobs:
+            kind = self._kinds.get(row.job_name)
+            if row.job_name not in names or kind is None:
+                continue
+            if not kind.resumable:
+                log.warning("[piod] resume_jobs: %s is never resumed by itself", row.job_name)
+                continue
+            if outage_s > 60 * within_min:
+                log.warning("%s is not resumed: the outage took %.0f s", _title(row), outage_s)
+                continue
+            request = RunRequest(
+                row.job_name, row.options, row.experiment, row.job_source, row.config_overrides
+            )
+            try:
+                resumed.append(await self._start(request))
+            except PiodError as refusal:
+                log.error("%s could not be resumed: %s", _title(row), refusal.message)
+            else:
+                log.info("%s goes on as job %s", _title(row), resumed[-1])
+        return resumed
+
+    # -- stopping -----------------------------------------------------------------
+
+    async def _stop(self, jobs: Sequence[_Job], reason: str | None) -> int:
+        """Stop ``jobs`` together; those that must go off first are cancelled first."""
+        in_order = sorted(jobs, key=lambda job: -job.record.kind.stop_first)
+        await asyncio.gather(*(self._stop_one(job, reason) for job in in_order))
+        return len(jobs)
+
+    async def _stop_one(self, job: _Job, reason: str | None) -> None:
+        if not job.stopping:
+            job.stopping = True
+            job.stop_reason = reason
+        if job.child is not None:
+            await self._supervisor.stop(job.child)
+        await job.ended
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, PiodError):
+        return error.message
+    return f"crashed: {type(error).__name__}: {error}"
+
+
+def _title(row: JobRow) -> str:
+    return f"{row.job_name} (job {row.job_id})"
+
+
+def _seconds_between(earlier: str, later: str) -> float:
+    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()

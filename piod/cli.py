@@ -1,0 +1,135 @@
+"""The command line: ``piod serve``, ``piod safe-outputs``, ``piod --version``.
+
+``serve`` locks the data directory, forks the guard and turns every output off
+before it imports anything heavy. ``safe-outputs`` never does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from piod import __version__
+from piod.hw.guard import fork_guard
+
+END_JOBS_TIMEOUT_S = 0.4
+"""How long safe-outputs waits for a living daemon before it acts by itself."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run ``piod``; the exit status."""
+    parsed = _parser().parse_args(arguments)
+    from piod.errors import PiodError
+
+    try:
+        return _serve(parsed) if parsed.command == "serve" else _safe_outputs(parsed)
+    except PiodError as refusal:
+        print(f"piod: {refusal.message}\n  {refusal.remediation}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="piod", description="The daemon that runs one Pioreactor."
+    )
+    parser.add_argument("--version", action="version", version=f"piod {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="run the unit and answer HTTP")
+    off = commands.add_parser("safe-outputs", help="turn every output off, within a second")
+    for command in (serve, off):
+        command.add_argument("--simulate", action="store_true", help="a simulated reactor")
+        command.add_argument(
+            "--data-dir", type=Path, metavar="DIR", help="where the unit keeps its files"
+        )
+        command.add_argument("--hat", metavar="X.Y", help="version of the HAT, such as 1.2")
+        command.add_argument(
+            "--model", metavar="NAME/VERSION", help="reactor model, such as pioreactor_20ml/1.5"
+        )
+    serve.add_argument("--host", metavar="H", help="address to listen on (default 127.0.0.1)")
+    serve.add_argument("--port", type=_port, metavar="P", help="port; 0 takes a free one")
+    serve.add_argument("--unit", metavar="NAME", help="name of the unit (default: host name)")
+    serve.add_argument("--leader", metavar="NAME", help="name of the leader")
+    serve.add_argument(
+        "--time-scale", type=_scale, default=1.0, metavar="X",
+        help="simulated seconds per second, at most (default 1)",
+    )  # fmt: skip
+    serve.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="of the simulated reactor (default 1)"
+    )
+    serve.add_argument("--verbose", action="store_true", help="log more")
+    return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"a port is 0 to 65535, not {port}")
+    return port
+
+
+def _scale(text: str) -> float:
+    scale = float(text)
+    if not 0 < scale <= 1e6:
+        raise argparse.ArgumentTypeError(f"a time scale is above 0 and at most 1e6, not {text}")
+    return scale
+
+
+def _serve(parsed: argparse.Namespace) -> int:
+    from piod import launch
+
+    data_dir = (parsed.data_dir or launch.default_data_dir()).absolute()
+    lock_fd = launch.lock(data_dir)
+    # before anything heavy: the guard stays small, and shares what it has with the daemon
+    guard = fork_guard(keep_fds=(lock_fd,))
+    try:
+        decided = launch.decide(
+            data_dir,
+            lock_fd,
+            simulate=parsed.simulate,
+            host=parsed.host,
+            port=parsed.port,
+            unit_name=parsed.unit,
+            leader_name=parsed.leader,
+            hat=parsed.hat,
+            model=parsed.model,
+            time_scale=parsed.time_scale,
+            seed=parsed.seed,
+            verbose=parsed.verbose,
+        )
+        for line in decided.outputs_not_off:
+            print(f"piod: {line}", file=sys.stderr)
+        from piod.serve import serve
+
+        return serve(decided, guard)
+    finally:
+        guard.close()
+
+
+def _safe_outputs(parsed: argparse.Namespace) -> int:
+    """Tell a living daemon to end all jobs, then turn everything off."""
+    from piod import control, launch
+
+    data_dir = (parsed.data_dir or launch.default_data_dir()).absolute()
+    try:
+        answer = control.end_jobs(data_dir, "safe-outputs", END_JOBS_TIMEOUT_S)
+    except OSError as error:
+        print(f"piod: the daemon does not answer ({error}); acting by myself", file=sys.stderr)
+    else:
+        if answer is not None:
+            print(f"the daemon has ended its jobs: {answer}")
+    wired = launch.wired(
+        launch.configuration(data_dir).current(),
+        simulate=parsed.simulate,
+        hat=parsed.hat,
+        model=parsed.model,
+    )
+    lines, _ = launch.turn_outputs_off(data_dir, wired, simulate=parsed.simulate)
+    for line in lines:
+        print(line)
+    return 1 if launch.failures(lines) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""The control socket: how ``piod safe-outputs`` speaks with a living daemon.
+
+A Unix socket in the data directory. One line in, one line out::
+
+    end-jobs REASON        →  ok N         (N jobs have ended, their outputs are off)
+
+The socket lies behind a path that may be longer than the 108 bytes that the
+kernel takes, so both ends go by way of the directory's file descriptor.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+SOCKET_NAME = "piod.sock"
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import asyncio
+
+MAX_LINE_BYTES = 1000
+
+
+def end_jobs(data_dir: Path, reason: str, timeout_s: float) -> str | None:
+    """Tell the daemon on ``data_dir`` to end all jobs; its answer, None if there is no daemon.
+
+    Blocks, ``timeout_s`` at most for each step. Raises OSError when it lives but
+    does not answer.
+    """
+    try:
+        directory = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(timeout_s)
+            try:
+                connection.connect(f"/proc/self/fd/{directory}/{SOCKET_NAME}")
+            except (FileNotFoundError, ConnectionRefusedError):
+                return None
+            connection.sendall(f"end-jobs {reason}\n".encode())
+            return connection.recv(MAX_LINE_BYTES).decode("utf-8", "replace").strip()
+    finally:
+        os.close(directory)
+
+
+@asynccontextmanager
+async def serving(data_dir: Path, end_all: Callable[[str], Awaitable[int]]) -> AsyncIterator[None]:
+    """Listen on the control socket of ``data_dir``; ``end_all`` ends all jobs, for a reason."""
+    import asyncio
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            line = await asyncio.wait_for(reader.readline(), 5)
+            command, _, reason = line.decode("utf-8", "replace").strip().partition(" ")
+            if command == "end-jobs":
+                reply = f"ok {await end_all(reason or 'safe-outputs')}"
+            else:
+                reply = f"error: unknown command {command!r}"
+            writer.write(reply.encode() + b"\n")
+            await writer.drain()
+        except (TimeoutError, OSError, ValueError):
+            pass  # whoever asked has gone, or never said anything
+        finally:
+            writer.close()
+
+    directory = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)
+    path = f"/proc/self/fd/{directory}/{SOCKET_NAME}"
+    try:
+        try:
+            os.unlink(path)  # of a daemon that was killed: the lock says that it is gone
+        except FileNotFoundError:
+            pass
+        server = await asyncio.start_unix_server(answer, path)
+        os.chmod(path, 0o660)
+        try:
+            yield
+        finally:
+            server.close()
+            os.unlink(path)
+    finally:
+        os.close(directory)

@@ -1,0 +1,338 @@
+"""The composition root: hardware, then actors, then HTTP; and back in reverse.
+
+The only module that sees everything. :func:`build` takes the parts that differ
+between a Raspberry Pi, a simulated unit and a test, and makes a :class:`Daemon`
+of them; :mod:`piod.serve` makes it a process with a port.
+
+Start: outputs off (the buses open), ledger, jobs. End: jobs and their outputs,
+actors, ledger, buses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar, cast
+
+from aiohttp import web
+
+from piod import __version__
+from piod.actors.actor import Actor, Life, Ref
+from piod.actors.buses import BusState, GpioBus, PwmBus
+from piod.actors.guardian import Guardian, GuardState
+from piod.actors.hub import Hub
+from piod.actors.job import JobRecord, Publisher
+from piod.actors.jobs import JobFilter, Jobs, ResumeLost, Running, Stop
+from piod.actors.model import ModelKey, UnitModel, remembered_model
+from piod.actors.recorder import Recorder
+from piod.actors.supervisor import Child, Supervisor
+from piod.actors.tasks import Tasks
+from piod.actors.unit import JobUnit
+from piod.calibrations.store import CalibrationStore
+from piod.clock import Clock, timestamp
+from piod.config import Config, ConfigFiles
+from piod.errors import BusError, PiodError
+from piod.http.application import build_application
+from piod.http.jobs import JobHandlers
+from piod.http.simulator import SimulatorHandlers
+from piod.http.table import simulator_routes, unit_routes
+from piod.http.tasks import TaskHandlers
+from piod.http.unit import UnitHandlers
+from piod.hw.guard import GuardLink
+from piod.hw.models import Models
+from piod.hw.ports import GpioPort, PwmPort
+from piod.hw.wiring import Wiring
+from piod.jobs.capabilities import capabilities
+from piod.jobs.job import Job, Unit
+from piod.jobs.registry import JOBS
+from piod.restarts import FOR_EVER
+from piod.storage.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+A = TypeVar("A", bound="Actor[object]")
+
+ASK_TIMEOUT_S = 1.0
+END_TIMEOUT_S = 3.5
+"""Wall time in which jobs are expected to end when the daemon does."""
+RECENT_LOST = 20
+
+
+class Board(Protocol):
+    """The hardware of one unit."""
+
+    @property
+    def pwm(self) -> PwmPort: ...
+
+    @property
+    def gpio(self) -> GpioPort: ...
+
+
+@dataclass(frozen=True)
+class _Access:
+    """Who may call, by the configuration of this moment (piod.http.access)."""
+
+    allowed_origins: Sequence[str]
+    api_key: str | None
+
+    @classmethod
+    def of(cls, config: Config) -> _Access:
+        origins = config.text("piod", "allowed_origins", "")
+        return cls(
+            [origin.strip() for origin in origins.split(",") if origin.strip()],
+            config.text("ui_basic_auth", "api_key", None) or None,
+        )
+
+
+class _LedgerPointers:
+    """The active calibrations, as the ledger keeps them."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def get(self, kind: str, device: str) -> str | None:
+        return await self._ledger.get_meta(f"active_{kind}:{device}")
+
+
+class Daemon:
+    """One running unit: its actors and its HTTP application."""
+
+    def __init__(
+        self,
+        *,
+        unit_name: str,
+        jobs: Ref[Jobs],
+        hub: Hub,
+        ledger: Ledger,
+        application: web.Application,
+    ) -> None:
+        self.unit_name = unit_name
+        self.jobs = jobs
+        self.hub = hub
+        self.ledger = ledger
+        self.application = application
+
+    async def end_jobs(self, reason: str) -> int:
+        """Stop all jobs, the daemon's own too; how many have ended."""
+        return await self.jobs.ask(Stop(JobFilter(), reason), timeout=END_TIMEOUT_S)
+
+    async def end_all_jobs(self) -> None:
+        """The same, for the daemon's own end: what goes wrong is logged."""
+        try:
+            ended = await self.end_jobs("the daemon ended")
+        except PiodError as refusal:
+            log.error("jobs may not have ended: %s", refusal.message)
+        else:
+            if ended:
+                log.info("%d jobs have ended", ended)
+
+    async def resume(self) -> list[str]:
+        """Start what an outage ended, as far as the configuration says so."""
+        return await self.jobs.ask(ResumeLost(), timeout=600)
+
+
+@asynccontextmanager
+async def build(
+    board: Board,
+    clock: Clock,
+    *,
+    data_dir: Path,
+    unit_name: str,
+    leader_name: str,
+    config: ConfigFiles,
+    wiring: Wiring,
+    models: Models,
+    fixed_model: ModelKey | None = None,
+    default_model: ModelKey | None = None,
+    kinds: Mapping[str, type[Job]] = JOBS,
+    guard: GuardLink | None = None,
+    keep_fds: Sequence[int] = (),
+    simulator: SimulatorHandlers | None = None,
+    before_answer: Callable[[], None] | None = None,
+) -> AsyncIterator[Daemon]:
+    """A running daemon on ``board``; it ends, outputs off, when the context does.
+
+    ``guard`` is the guard's link, if there is one; a new guard inherits
+    ``keep_fds``. ``simulator`` adds the simulator's doors; ``before_answer`` runs
+    before each answer leaves.
+    """
+    hub = Hub()
+    supervisor = Supervisor(clock)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(_close, board.gpio)
+        stack.push_async_callback(_close, board.pwm)
+        stack.push_async_callback(supervisor.stop_all)
+
+        def start(name: str, factory: Callable[[], Actor[A]]) -> Ref[Actor[A]]:
+            child: Child[object] = supervisor.start(name, factory, FOR_EVER)
+            return cast("Ref[Actor[A]]", child.ref)
+
+        # outputs off before anything else
+        pwm = cast(Ref[PwmBus], start("pwm bus", lambda: PwmBus(board.pwm, clock, hub)))
+        gpio = cast(Ref[GpioBus], start("gpio bus", lambda: GpioBus(board.gpio)))
+        await asyncio.sleep(0)
+        for bus in (pwm, gpio):
+            await bus.ask(BusState(), timeout=30)
+
+        guardian: Ref[Guardian] | None = None
+        if guard is not None:
+            guardian = cast(
+                Ref[Guardian], start("guardian", lambda: Guardian(guard, pwm, keep_fds))
+            )
+
+        # in a thread: folders on a slow card
+        with clock.hold():
+            await asyncio.to_thread((data_dir / "storage").mkdir, parents=True, exist_ok=True)
+        ledger = await Ledger.open(data_dir / "storage" / "piod.sqlite", clock.hold)
+        stack.push_async_callback(_closed_after, supervisor, ledger)
+        await ledger.fail_orphans(timestamp(clock.time()))
+        model = UnitModel(
+            models, ledger, fixed_model, await remembered_model(models, ledger) or default_model
+        )
+        calibrations = CalibrationStore(data_dir, _LedgerPointers(ledger), clock.hold)
+
+        def make_unit(
+            record: JobRecord, life: Life, lost: Callable[[PiodError], None], publisher: Publisher
+        ) -> Unit:
+            return JobUnit(
+                record=record,
+                life=life,
+                lost=lost,
+                publisher=publisher,
+                pwm=pwm,
+                gpio=gpio,
+                wiring=wiring,
+                calibrations=calibrations,
+                hub=hub,
+                clock=clock,
+            )
+
+        start("recorder", lambda: Recorder(hub, ledger, clock))
+        tasks = cast(Ref[Tasks], start("tasks", lambda: Tasks(ledger, clock.time)))
+        jobs = cast(
+            Ref[Jobs],
+            start(
+                "jobs",
+                lambda: Jobs(
+                    unit_name=unit_name,
+                    leader_name=leader_name,
+                    kinds=kinds,
+                    make_unit=make_unit,
+                    model=model,
+                    pwm=pwm,
+                    ledger=ledger,
+                    config=config,
+                    hub=hub,
+                    clock=clock,
+                ),
+            ),
+        )
+        await asyncio.sleep(0)
+        await jobs.ask(Running(), timeout=30)
+
+        async def examine() -> Mapping[str, object]:
+            return await _examine(config, model, ledger, {"pwm": pwm, "gpio": gpio}, guardian)
+
+        task_handlers = TaskHandlers(tasks, unit_name)
+        routes = [
+            *unit_routes(
+                UnitHandlers(
+                    unit_name=unit_name, version=__version__, clock=clock, examine=examine
+                ),
+                task_handlers,
+                JobHandlers(
+                    jobs=jobs,
+                    tasks=task_handlers,
+                    ledger=ledger,
+                    capabilities=capabilities(kinds.values()),
+                ),
+            ),
+            *(simulator_routes(simulator) if simulator is not None else ()),
+        ]
+
+        async def flush() -> None:
+            if before_answer is not None:
+                before_answer()
+
+        application = build_application(
+            routes,
+            version=__version__,
+            access=lambda: _Access.of(config.current()),
+            before_answer=flush if before_answer is not None else None,
+        )
+        daemon = Daemon(
+            unit_name=unit_name, jobs=jobs, hub=hub, ledger=ledger, application=application
+        )
+        stack.push_async_callback(daemon.end_all_jobs)
+        yield daemon
+
+
+async def _close(port: PwmPort | GpioPort) -> None:
+    try:
+        await port.close()
+    except BusError as error:
+        log.critical("a bus could not be closed, the guard looks after it: %s", error.message)
+
+
+async def _closed_after(supervisor: Supervisor, ledger: Ledger) -> None:
+    """The ledger closes after the actors that write to it."""
+    await supervisor.stop_all()
+    await ledger.close()
+
+
+async def _examine(
+    config: ConfigFiles,
+    model: UnitModel,
+    ledger: Ledger,
+    buses: Mapping[str, Ref[PwmBus] | Ref[GpioBus]],
+    guardian: Ref[Guardian] | None,
+) -> Mapping[str, object]:
+    """What health tells besides the documented keys."""
+    problems: list[str] = []
+    config.current()
+    if config.problem is not None:
+        problems.append(f"configuration: {config.problem}")
+    if model.key is None:
+        problems.append("the reactor model is not known: the strictest limits of all models hold")
+    for name, bus in buses.items():
+        try:
+            # the two kinds of bus answer the same message; a union of refs hides that
+            report = await cast(Ref[PwmBus], bus).ask(BusState(), timeout=ASK_TIMEOUT_S)
+        except PiodError as refusal:
+            problems.append(f"{name} bus: {refusal.message}")
+        else:
+            if report.problem is not None:
+                problems.append(f"{name} bus: {report.problem}")
+    if guardian is not None:
+        try:
+            if not (await guardian.ask(GuardState(), timeout=ASK_TIMEOUT_S)).alive:
+                problems.append("the guard process is not running")
+        except PiodError as refusal:
+            problems.append(f"guard: {refusal.message}")
+    if ledger.database.replaced_corrupt is not None:
+        problems.append(
+            f"the ledger was corrupt and was set aside as {ledger.database.replaced_corrupt.name}"
+        )
+    try:
+        lost = await ledger.recent_lost(RECENT_LOST)
+    except PiodError as refusal:
+        lost = []
+        problems.append(f"ledger: {refusal.message}")
+    return {
+        "problems": problems,
+        "model": None if model.key is None else {"name": model.key[0], "version": model.key[1]},
+        "lost_jobs": [
+            {
+                "job_id": row.job_id,
+                "job_name": row.job_name,
+                "experiment": row.experiment,
+                "ended_at": row.ended_at,
+                "reason": row.reason,
+            }
+            for row in lost
+        ],
+    }

@@ -1,0 +1,150 @@
+"""What a fresh data directory is filled with: configuration, wiring, UI descriptors.
+
+For a simulated unit, which has neither an image nor a leader that would bring
+these files. :func:`write_defaults` adds what is missing and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from piod.hw.wiring import shipped_files
+from piod.storage.files import write_file
+
+
+def write_defaults(directory: Path, *, leader_hostname: str) -> list[Path]:
+    """Write the files that ``directory`` lacks; the paths of those that were written.
+
+    Never touches a file, or anything else, that is there. Blocks. Raises
+    StorageFull or StorageFailed.
+    """
+    written = []
+    for relative, text in _files(leader_hostname):
+        path = directory / relative
+        if path.exists() or path.is_symlink():
+            continue
+        write_file(path, text)
+        written.append(path)
+    return written
+
+
+def _files(leader_hostname: str) -> Iterator[tuple[str, str]]:
+    yield "config.ini", config_ini(leader_hostname)
+    for relative, text in shipped_files():
+        yield f"hardware/{relative}", text
+    yield "ui/jobs/stirring.yaml", STIRRING_UI
+
+
+def config_ini(leader_hostname: str) -> str:
+    """The text of ``config.ini`` for a unit that knows no other."""
+    return f"""\
+# Written by piod because this file was missing. Yours to edit: it is not written again.
+# A comment is a line of its own. unit_config.ini, if there is one, wins over this file.
+
+[cluster.topology]
+leader_hostname = {leader_hostname}
+
+[PWM]
+# Channel = what is connected to it. The heater's channel belongs to the wiring
+# (hardware/hats/<version>/pwm.yaml).
+1 = stirring
+2 = media
+3 = alt_media
+4 = waste
+5 = heating
+
+[leds]
+# Channel = what is connected to it; IR is the light source of the OD readings.
+A = IR
+B =
+C =
+D =
+
+[od_config.photodiode_channel]
+# Channel = angle to the IR LED in degrees, or REF for the one that watches the LED itself.
+1 = REF
+2 = 90
+3 =
+4 =
+
+[stirring.config]
+initial_target_rpm = 500
+# First guess, in percent, while no calibration is active.
+initial_duty_cycle = 30
+pwm_hz = 200
+# 1: hold the speed by the hall sensor; 0: hold the duty cycle.
+use_rpm = 1
+duration_between_updates_seconds = 23
+# 1: another speed while an OD reading is taken, from before to after it.
+enable_dodging_od = 0
+pre_delay_duration = 1.5
+post_delay_duration = 0.5
+target_rpm_during_od_reading = 0
+target_rpm_outside_od_reading = 500
+
+[stirring.pid]
+# Percent of duty cycle per RPM of error, at each update.
+Kp = 0.005
+Ki = 0
+Kd = 0
+
+[bioreactor]
+# Volumes in mL. The efflux tube takes away what rises above its end;
+# max_working_volume_ml is its older name.
+initial_volume_ml = 14
+efflux_tube_volume_ml = 14
+max_working_volume_ml = 14
+initial_alt_media_fraction = 0
+
+[piod]
+# The address that HTTP is served on; without it 127.0.0.1, this machine alone.
+# listen = 0.0.0.0:8000
+# Web pages of other hosts that may use this unit, with commas between.
+# allowed_origins = http://leader.local
+# Which reactor and HAT this is, when neither the command line nor a leader says.
+# model_name = pioreactor_20ml
+# model_version = 1.1
+# hat_version = 1.2
+"""
+
+
+STIRRING_UI = """\
+display_name: Stirring
+job_name: stirring
+display: true
+source: app
+description: Spin the stir bar, and hold its speed by the hall sensor.
+subtext: target_rpm
+published_settings:
+  - key: target_rpm
+    type: numeric
+    display: true
+    label: Target speed
+    unit: RPM
+    description: The speed that the stir bar is kept at.
+  - key: duty_cycle
+    type: numeric
+    display: false
+    label: Duty cycle
+    unit: "%"
+    description: How hard the motor is driven. With speed control on, the next update replaces it.
+  - key: enable_dodging_od
+    type: boolean
+    display: true
+    label: Slow down for OD readings
+    description: Stir at another speed while an OD reading is taken.
+  - key: target_rpm_during_od_reading
+    type: numeric
+    display: true
+    label: Speed during OD readings
+    unit: RPM
+    description: Counts only while stirring slows down for OD readings.
+  - key: target_rpm_outside_od_reading
+    type: numeric
+    display: true
+    label: Speed between OD readings
+    unit: RPM
+    description: Counts only while stirring slows down for OD readings.
+"""
+"""How leaders' pages show the job stirring (fields: handbook jobs-and-hardware.md §3.6)."""

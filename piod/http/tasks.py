@@ -1,0 +1,82 @@
+"""Task results, and how a handler answers that something was launched."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from piod.actors.actor import Ref
+from piod.actors.tasks import GetTask, Launch, Launched, Tasks
+from piod.errors import PiodError
+from piod.http.answers import json_answer
+from piod.storage.rows import TaskRow
+
+ASK_TIMEOUT_S = 5.0
+
+TASK_EXAMPLE = {
+    "unit": "pio01",
+    "task_id": "1f0c8a50-6b1e-4c8e-9f0c-0a4f6b1f2d33",
+    "result_url_path": "/unit_api/task_results/1f0c8a50-6b1e-4c8e-9f0c-0a4f6b1f2d33",
+}
+RESULT_EXAMPLE = {
+    "task_id": TASK_EXAMPLE["task_id"],
+    "result_url_path": TASK_EXAMPLE["result_url_path"],
+    "status": "complete",
+    "result": {"ok": True, "job_id": "12"},
+}
+PENDING_EXAMPLE = {**RESULT_EXAMPLE, "status": "in_progress"}
+del PENDING_EXAMPLE["result"]
+
+
+def result_path(task_id: str) -> str:
+    """Where a task's result is found."""
+    return f"/unit_api/task_results/{task_id}"
+
+
+class TaskHandlers:
+    """``/unit_api/task_results``, and launches for the other handlers."""
+
+    def __init__(self, tasks: Ref[Tasks], unit_name: str) -> None:
+        self._tasks = tasks
+        self._unit_name = unit_name
+
+    async def launch(self, launch: Launch) -> web.Response:
+        """Launch, and answer 202 with where the result will be."""
+        launched = await self._tasks.ask(launch, timeout=ASK_TIMEOUT_S)
+        return json_answer(self._launched(launched), status=202)
+
+    async def result(self, request: web.Request) -> web.Response:
+        """The state of one task: 202 while it is under way, 200 when it is over."""
+        task_id = request.match_info["task_id"]
+        task = await self._tasks.ask(GetTask(task_id), timeout=ASK_TIMEOUT_S)
+        over = task.status in ("complete", "failed")
+        return json_answer(_told(task), status=200 if over else 202)
+
+    def _launched(self, launched: Launched) -> dict[str, object]:
+        task = launched.task
+        body: dict[str, object] = {
+            "unit": self._unit_name,
+            "task_id": task.task_id,
+            "result_url_path": result_path(task.task_id),
+        }
+        if launched.busy:
+            body |= {"status": "in_progress", "lock": task.lock}
+        return body
+
+
+def _told(task: TaskRow) -> dict[str, object]:
+    body: dict[str, object] = {
+        "task_id": task.task_id,
+        "result_url_path": result_path(task.task_id),
+        "status": task.status,
+    }
+    if task.status == "complete":
+        body["result"] = task.result
+    elif task.status == "failed":
+        error = task.error or "the task failed"
+        body["error"] = error
+        body["error_info"] = {
+            "cause": task.cause or error,
+            "remediation": task.remediation or PiodError.default_remediation,
+            "status": task.error_status or 500,
+        }
+    return body

@@ -1,0 +1,201 @@
+"""How to turn one output off without the daemon: recipes.
+
+The daemon writes a recipe when it claims an output; whoever is left carries it
+out with :func:`turn_off`: the guard process, or ``piod safe-outputs``. A recipe
+is one line of text, so that a pipe can carry it:
+
+    pwm /sys/class/pwm/pwmchip0/pwm1
+    line 17 /dev/gpiochip0
+    simulated pwm:17 pwm:17,pwm:13,led:A /home/pioreactor/.pioreactor/simulator/outputs.json
+
+The guard lives on these few imports: json or dataclasses would double its memory.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+EVERY = "*"
+"""Instead of one simulated output: all that the file names."""
+
+# <linux/gpio.h>, character device ABI v2: GPIO_V2_GET_LINE_IOCTL on a struct gpio_v2_line_request.
+_GET_LINE = 0xC250B407
+_REQUEST_BYTES = 592
+_REQUEST_CONSUMER_AT = 256
+_REQUEST_CONFIG_AT = 288
+_REQUEST_ATTRIBUTE_AT = 320
+_REQUEST_LINES_AT = 560
+_REQUEST_FD_AT = 588
+_FLAG_OUTPUT = 0x8
+_ATTRIBUTE_OUTPUT_VALUES = 2
+
+
+def pwm_recipe(channel: str) -> str:
+    """Stop a PWM channel of the kernel; ``channel`` is its sysfs directory."""
+    return _one_line(f"pwm {os.path.abspath(channel)}")
+
+
+def line_recipe(chip: str, line: int) -> str:
+    """Drive a line of a GPIO character device low; its holder must be gone."""
+    return _one_line(f"line {line} {os.path.abspath(chip)}")
+
+
+def simulated_recipe(path: str, output: str, known: Iterable[str]) -> str:
+    """Put ``output`` (``pwm:17``, ``led:A`` or EVERY) to 0 in the file of simulated outputs.
+
+    ``known`` are all outputs of that unit: what an unreadable file is replaced by.
+    """
+    return _one_line(f"simulated {output} {','.join(known)} {os.path.abspath(path)}")
+
+
+def needs_holder_gone(recipe: str) -> bool:
+    """Whether the recipe can only work once the daemon has let go of the output."""
+    return recipe.startswith("line ")
+
+
+def turn_off(recipe: str) -> None:
+    """Carry a recipe out; returns when the output is off, at once if it was.
+
+    Raises OSError when it could not be turned off, ValueError for a text that
+    is no recipe. Harmless to repeat.
+    """
+    kind, _, rest = recipe.partition(" ")
+    if kind == "pwm" and rest:
+        _stop_pwm(rest)
+    elif kind == "line":
+        line, _, chip = rest.partition(" ")
+        _drive_low(chip, int(line))
+    elif kind == "simulated" and rest.count(" ") >= 2:
+        output, known, path = rest.split(" ", 2)
+        _zero_simulated(path, output, known.split(","))
+    else:
+        raise ValueError(f"not a recipe: {recipe!r}")
+
+
+def _one_line(recipe: str) -> str:
+    if "\n" in recipe:
+        raise ValueError(f"a recipe is one line: {recipe!r}")
+    return recipe
+
+
+# -- PWM of the kernel -----------------------------------------------------------
+
+
+def _stop_pwm(channel: str) -> None:
+    if not os.path.isdir(channel):
+        return  # not exported: nobody can have turned it on
+    failure: OSError | None = None
+    for name in ("duty_cycle", "enable"):
+        try:
+            write_attribute(f"{channel}/{name}", "0")
+        except OSError as error:
+            failure = failure or error
+    # A channel that never had a period refuses both writes (EINVAL), and is off.
+    if failure is not None and not _is_stopped(channel):
+        raise failure
+
+
+def write_attribute(path: str, text: str) -> None:
+    """Write one value to a file of sysfs. Raises OSError with what the kernel answers."""
+    with open(path, "w") as attribute:
+        attribute.write(text)
+
+
+def _is_stopped(channel: str) -> bool:
+    for name in ("enable", "duty_cycle"):
+        try:
+            with open(f"{channel}/{name}") as attribute:
+                if attribute.read().strip() == "0":
+                    return True
+        except OSError:
+            continue  # the other one may tell
+    return False
+
+
+# -- a GPIO line -----------------------------------------------------------------
+
+
+def _drive_low(chip: str, line: int) -> None:
+    request = bytearray(_REQUEST_BYTES)
+    struct.pack_into("=I", request, 0, line)
+    struct.pack_into("=32s", request, _REQUEST_CONSUMER_AT, b"piod off")
+    struct.pack_into("=QI", request, _REQUEST_CONFIG_AT, _FLAG_OUTPUT, 1)
+    # one attribute: the output value 0 for the first (and only) line
+    struct.pack_into("=IIQQ", request, _REQUEST_ATTRIBUTE_AT, _ATTRIBUTE_OUTPUT_VALUES, 0, 0, 1)
+    struct.pack_into("=I", request, _REQUEST_LINES_AT, 1)
+    device = os.open(chip, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(device, _GET_LINE, request, True)
+        os.close(struct.unpack_from("=i", request, _REQUEST_FD_AT)[0])
+    finally:
+        os.close(device)
+
+
+# -- the simulated outputs --------------------------------------------------------
+
+
+def _zero_simulated(path: str, output: str, known: list[str]) -> None:
+    directory, name = os.path.split(path)
+    if not os.path.isdir(directory):
+        return  # the simulated unit is gone, and its outputs with it
+    try:
+        with open(path, encoding="utf-8") as file:
+            levels = _parse_levels(file.read())
+    except (OSError, ValueError):
+        levels = {}
+    if not levels:
+        # Nobody can tell what was on: off is the only answer that is safe.
+        output = EVERY
+        levels = dict.fromkeys(known, 0.0)
+    for each in levels if output == EVERY else [output]:
+        levels[each] = 0.0
+    temporary = os.path.join(directory, f".{name}.off-{os.getpid()}")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(_format_levels(levels))
+        os.replace(temporary, path)
+    except OSError:
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass  # it was never made, or the directory cannot be written at all
+        raise
+
+
+def _parse_levels(text: str) -> dict[str, float]:
+    """``{"pwm": {"17": 40.0}, "led": {"A": 0}}`` as ``{"pwm:17": 40.0, "led:A": 0.0}``.
+
+    Reads this shape of JSON only; raises ValueError for any other.
+    """
+    body = text.strip()
+    if not (body.startswith("{") and body.endswith("}}")):
+        raise ValueError("not a file of simulated outputs")
+    levels = {}
+    for group in body[1:-1].split("}")[:-1]:
+        kind, _, entries = group.partition("{")
+        for entry in entries.split(","):
+            if entry.strip():
+                name, _, level = entry.partition(":")
+                levels[f"{_unquoted(kind)}:{_unquoted(name)}"] = float(level)
+    return levels
+
+
+def _unquoted(text: str) -> str:
+    name = text.strip(' \t\r\n,:"')
+    if not name.isalnum():
+        raise ValueError("not a file of simulated outputs")
+    return name
+
+
+def _format_levels(levels: dict[str, float]) -> str:
+    groups: dict[str, list[str]] = {"pwm": [], "led": []}
+    for output, level in levels.items():
+        kind, _, name = output.partition(":")
+        groups.setdefault(kind, []).append(f'"{name}": {level!r}')
+    return "{" + ", ".join(f'"{k}": {{{", ".join(v)}}}' for k, v in groups.items()) + "}"

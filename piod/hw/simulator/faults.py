@@ -1,0 +1,157 @@
+"""Ways in which the simulated hardware fails, put in and taken out by id.
+
+A new kind is one class here and one line in KINDS. Faults live as long as the
+daemon: a start begins without any.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import ClassVar, TypeVar
+
+from piod.errors import BadRequest, BusError, DeviceMissing, NotFound
+
+from .fields import Fields
+
+BUSES = ("pwm", "gpio")
+MAX_PIN = 1000
+MAX_COUNT = 1_000_000
+
+
+@dataclass
+class Fault:
+    """Something that is broken as long as it is there."""
+
+    kind: ClassVar[str]
+    id: str
+
+    @classmethod
+    def read(cls, id: str, given: Fields) -> Fault:
+        """The fault that a client describes; BadRequest."""
+        return cls(id)
+
+    def to_json(self) -> dict[str, object]:
+        return {"kind": self.kind, **asdict(self)}
+
+
+@dataclass
+class StirrerStall(Fault):
+    """The stir bar cannot turn."""
+
+    kind = "stirrer_stall"
+
+
+@dataclass
+class LostEdges(Fault):
+    """The hall sensor misses this fraction of its edges, at random."""
+
+    kind = "lost_edges"
+    fraction: float
+
+    @classmethod
+    def read(cls, id: str, given: Fields) -> LostEdges:
+        return cls(id, given.number("fraction", 0, 1))
+
+
+@dataclass
+class Button(Fault):
+    """Somebody leans on the button."""
+
+    kind = "button"
+
+
+@dataclass
+class BusFailure(Fault):
+    """Accesses of a bus fail; all, or those of one pin; while it is there, or ``count`` times."""
+
+    kind = "bus_error"
+    bus: str
+    pin: int | None
+    count: int | None
+    message: str | None
+
+    @classmethod
+    def read(cls, id: str, given: Fields) -> BusFailure:
+        return cls(
+            id,
+            bus=given.choice("bus", BUSES),
+            pin=given.integer("pin", 0, MAX_PIN) if "pin" in given else None,
+            count=given.integer("count", 1, MAX_COUNT) if "count" in given else None,
+            message=given.text("message") if "message" in given else None,
+        )
+
+
+@dataclass
+class MissingDevice(Fault):
+    """A whole bus is not there."""
+
+    kind = "device_missing"
+    bus: str
+
+    @classmethod
+    def read(cls, id: str, given: Fields) -> MissingDevice:
+        return cls(id, given.choice("bus", BUSES))
+
+
+KINDS: Mapping[str, type[Fault]] = {
+    kind.kind: kind for kind in (StirrerStall, LostEdges, BusFailure, MissingDevice, Button)
+}
+
+F = TypeVar("F", bound=Fault)
+
+
+class Faults:
+    """What is broken now. ``changed`` is called after each change of that."""
+
+    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+        self._changed = changed
+        self._ids = itertools.count(1)
+        self._faults: dict[str, Fault] = {}
+
+    def add(self, kind: str, /, **params: object) -> Fault:
+        """Break something; BadRequest names what is allowed."""
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise BadRequest(f"kind must be one of: {', '.join(KINDS)}.")
+        known = [field.name for field in fields(KINDS[kind]) if field.name != "id"]
+        given = Fields(params, "", known)
+        fault = KINDS[kind].read(str(next(self._ids)), given)
+        self._faults[fault.id] = fault
+        self._changed()
+        return fault
+
+    def remove(self, id: str) -> None:
+        """Repair one fault; NotFound."""
+        if self._faults.pop(id, None) is None:
+            raise NotFound(f"There is no fault with the id {id!r}.")
+        self._changed()
+
+    def clear(self) -> None:
+        """Repair everything."""
+        self._faults.clear()
+        self._changed()
+
+    def of(self, kind: type[F]) -> Sequence[F]:
+        """The faults of one kind."""
+        return [fault for fault in self._faults.values() if isinstance(fault, kind)]
+
+    def access(self, bus: str, pin: int | None = None) -> None:
+        """Called at each access of a bus: raises DeviceMissing or BusError if it fails."""
+        if not self._faults:
+            return
+        if any(fault.bus == bus for fault in self.of(MissingDevice)):
+            raise DeviceMissing(f"There is no {bus} bus (a simulated fault).")
+        for fault in self.of(BusFailure):
+            if fault.bus != bus or fault.pin not in (None, pin):
+                continue
+            if fault.count is not None:
+                fault.count -= 1
+                if fault.count == 0:
+                    self.remove(fault.id)
+            where = f"the {bus} bus" if pin is None else f"GPIO {pin} on the {bus} bus"
+            raise BusError(fault.message or f"An access of {where} failed (a simulated fault).")
+
+    def list(self) -> Sequence[Fault]:
+        """What is broken, oldest first."""
+        return tuple(self._faults.values())

@@ -1,0 +1,232 @@
+"""What ``piod serve`` decides before the heavy imports, and ``piod safe-outputs`` at all.
+
+Who this unit is, where its data lies, how it is wired; and the first act of a
+start: every output off. Cheap to import.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from piod.config import Config, ConfigFiles
+from piod.errors import BadRequest, ConfigurationError, Conflict
+from piod.hw import safe
+from piod.hw.simulator.run_on import Resumed, run_on
+from piod.hw.wiring import detect_hat, load_wiring
+
+SIMULATED_MODEL = ("pioreactor_20ml", "1.1")
+DEFAULT_HAT = "1.2"
+"""Of a simulated unit, and of a real one whose HAT cannot be read."""
+SIMULATED_PORT = 8000
+LED_CHANNELS = "ABCD"
+LOCK_TIMEOUT_S = 6.0
+"""How long a start waits for the guard of a killed daemon to finish."""
+
+HOME_OF_PIOREACTOR = Path("/home/pioreactor/.pioreactor")
+HOME_OF_SERVICE = Path("/var/lib/piod")
+
+
+@dataclass(frozen=True)
+class Wired:
+    """Which hardware this unit is."""
+
+    hat_version: str
+    fixed_model: tuple[str, str] | None
+    """Name and version, when the configuration or the command line fixes them."""
+    model: tuple[str, str] | None
+    """The model whose hardware files count."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Everything that is known when the daemon starts."""
+
+    data_dir: Path
+    config: ConfigFiles
+    unit_name: str
+    leader_name: str
+    host: str
+    port: int
+    simulate: bool
+    time_scale: float
+    seed: int
+    wired: Wired
+    lock_fd: int
+    verbose: bool
+    resumed_plant: Resumed | None
+    """The simulated reactor as it was left, brought up to now."""
+    outputs_not_off: list[str]
+    """What the first act of the start could not turn off, in words."""
+
+
+def default_data_dir() -> Path:
+    """``$DOT_PIOREACTOR``, an existing installation's, the service's, or one's own."""
+    named = os.environ.get("DOT_PIOREACTOR")
+    if named:
+        return Path(named)
+    if HOME_OF_PIOREACTOR.is_dir():
+        return HOME_OF_PIOREACTOR
+    if "INVOCATION_ID" in os.environ:  # set by systemd
+        return HOME_OF_SERVICE
+    return Path.home() / ".pioreactor"
+
+
+def configuration(data_dir: Path) -> ConfigFiles:
+    """The configuration files of ``data_dir``; upstream's variables override the paths."""
+    shared, unit = os.environ.get("GLOBAL_CONFIG"), os.environ.get("LOCAL_CONFIG")
+    return ConfigFiles(
+        data_dir,
+        shared_file=Path(shared) if shared else None,
+        unit_file=Path(unit) if unit else None,
+    )
+
+
+def lock(data_dir: Path) -> int:
+    """Make ``data_dir`` this daemon's; the file descriptor that holds it.
+
+    The guard inherits it, so a start waits until the guard of a killed daemon
+    has turned everything off. Raises Conflict when another daemon lives there.
+    """
+    path = data_dir / "piod.lock"
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o664)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the data directory {data_dir} cannot be used: {error.strerror}",
+            remediation="Name another one with --data-dir, or correct its permissions.",
+        ) from error
+    until = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                os.close(descriptor)
+                raise Conflict(
+                    f"another piod uses the data directory {data_dir}",
+                    remediation="End it first, or name another directory with --data-dir.",
+                ) from None
+            time.sleep(0.02)
+        else:
+            return descriptor
+
+
+def machine_name() -> str:
+    """This machine's name; the variable HOSTNAME wins, as upstream."""
+    return os.environ.get("HOSTNAME") or socket.gethostname()
+
+
+def model_key(text: str) -> tuple[str, str]:
+    """``pioreactor_20ml/1.5`` as name and version."""
+    name, slash, version = text.partition("/")
+    if not (name and slash and version) or "/" in version:
+        raise BadRequest(
+            f"a model is written NAME/VERSION, such as pioreactor_20ml/1.5, not {text!r}"
+        )
+    return name, version
+
+
+def wired(config: Config, *, simulate: bool, hat: str | None, model: str | None) -> Wired:
+    """HAT and model: as given, as configured in ``[piod]``, as detected, or the usual ones."""
+    version = hat or config.text("piod", "hat_version", None) or detect_hat() or DEFAULT_HAT
+    if model is not None:
+        fixed: tuple[str, str] | None = model_key(model)
+    else:
+        name = config.text("piod", "model_name", None)
+        number = config.text("piod", "model_version", None)
+        if (name is None) != (number is None):
+            raise ConfigurationError(
+                "[piod] model_name and model_version belong together; one of them is missing"
+            )
+        fixed = None if name is None or number is None else (name, number)
+    return Wired(version, fixed, SIMULATED_MODEL if fixed is None and simulate else fixed)
+
+
+def listen_address(config: Config, simulate: bool) -> tuple[str, int]:
+    """Host and port, from ``[piod] listen`` (``host`` or ``host:port``) and ``[ui] port``."""
+    host, port = "127.0.0.1", SIMULATED_PORT
+    if not simulate:
+        port = config.integer("ui", "port", 80, minimum=1, maximum=65535)
+    listen = config.text("piod", "listen", "")
+    if listen:
+        address, colon, number = listen.rpartition(":")
+        if colon and number.isdigit() and (":" not in address or address.endswith("]")):
+            host, port = address.strip("[]") or host, int(number)
+        else:
+            host = listen.strip("[]")
+    return host, port
+
+
+def turn_outputs_off(
+    data_dir: Path, wired: Wired, *, simulate: bool
+) -> tuple[list[str], Resumed | None]:
+    """Every output off, from outside; what was done, and the simulated plant as it is now.
+
+    A simulated plant first runs on with its outputs as they were left.
+    """
+    wiring = load_wiring(data_dir / "hardware", wired.hat_version, wired.model)
+    pins = tuple(wiring.pwm_pins.values())
+    if not simulate:
+        return safe.turn_all_off(safe.linux_recipes(pins)), None
+    resumed = run_on(data_dir / "simulator", time.time())
+    outputs = [f"pwm:{pin}" for pin in pins] + [f"led:{channel}" for channel in LED_CHANNELS]
+    return safe.turn_all_off(safe.simulated_recipes(str(data_dir), outputs)), resumed
+
+
+def failures(lines: list[str]) -> list[str]:
+    """Those of the lines of :func:`turn_outputs_off` that tell of an output still on."""
+    return [line for line in lines if line.startswith(safe.FAILED)]
+
+
+def decide(
+    data_dir: Path,
+    lock_fd: int,
+    *,
+    simulate: bool,
+    host: str | None,
+    port: int | None,
+    unit_name: str | None,
+    leader_name: str | None,
+    hat: str | None,
+    model: str | None,
+    time_scale: float,
+    seed: int,
+    verbose: bool,
+) -> Launch:
+    """Turn every output off and decide the rest; None: not named on the command line.
+
+    A simulated unit's missing files are made first.
+    """
+    unit = unit_name or machine_name()
+    if simulate:
+        from piod.defaults import write_defaults
+
+        write_defaults(data_dir, leader_hostname=leader_name or unit)
+    config = configuration(data_dir)
+    current = config.current()
+    hardware = wired(current, simulate=simulate, hat=hat, model=model)
+    lines, resumed = turn_outputs_off(data_dir, hardware, simulate=simulate)
+    listen_host, listen_port = listen_address(current, simulate)
+    configured_leader = current.text("cluster.topology", "leader_hostname", None)
+    return Launch(
+        data_dir=data_dir,
+        config=config,
+        unit_name=unit,
+        leader_name=leader_name or configured_leader or (unit if simulate else ""),
+        host=host or listen_host,
+        port=listen_port if port is None else port,
+        simulate=simulate,
+        time_scale=time_scale,
+        seed=seed,
+        wired=hardware,
+        lock_fd=lock_fd,
+        verbose=verbose,
+        resumed_plant=resumed,
+        outputs_not_off=failures(lines),
+    )

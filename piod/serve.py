@@ -1,0 +1,199 @@
+"""``piod serve``: the daemon as a process, with a port, signals and a guard.
+
+End: SIGTERM or SIGINT, then jobs and outputs, the port, the daemon, the guard;
+exit 0 within 5 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+
+from aiohttp import web
+
+from piod import control, logs
+from piod.actors.hub import Hub
+from piod.clock import SimulatedClock, SteppingEventLoop, WallClock
+from piod.config import ConfigFiles
+from piod.daemon import Daemon, build
+from piod.errors import ConfigurationError, PiodError
+from piod.http.simulator import SimulatorHandlers
+from piod.hw.guard import GuardLink
+from piod.hw.models import load_models
+from piod.hw.wiring import load_wiring
+from piod.launch import SIMULATED_MODEL, Launch
+from piod.storage.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+CLOSE_HTTP_TIMEOUT_S = 0.5
+DAY_S = 86_400.0
+KEEP_DAYS = 365.0
+KEEP_JOBS = 10_000
+
+
+def serve(launch: Launch, guard: GuardLink) -> int:
+    """Run until SIGTERM or SIGINT; the exit status."""
+    logs.set_up(logging.DEBUG if launch.verbose else logging.INFO)
+    loop_factory = SteppingEventLoop if launch.simulate else asyncio.SelectorEventLoop
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        try:
+            return runner.run(_serve(launch, guard))
+        except PiodError as refusal:
+            log.critical("%s %s", refusal.message, refusal.remediation)
+            return 1
+
+
+async def _serve(launch: Launch, guard: GuardLink) -> int:
+    over = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, over.set)
+    config = launch.config
+    async with AsyncExitStack() as stack:
+        daemon = await stack.enter_async_context(
+            _simulated(launch, config, guard) if launch.simulate else _real(launch, config, guard)
+        )
+        await stack.enter_async_context(_http(daemon.application, launch.host, launch.port))
+        await stack.enter_async_context(control.serving(launch.data_dir, daemon.end_jobs))
+        pruning = asyncio.create_task(_prune_daily(daemon.ledger, config))
+        resuming = asyncio.create_task(daemon.resume())
+        await over.wait()
+        log.info("ending")
+        for task in (pruning, resuming):
+            task.cancel()
+        await asyncio.gather(pruning, resuming, return_exceptions=True)
+        await daemon.end_all_jobs()
+    await asyncio.to_thread(guard.close)
+    return 0
+
+
+@asynccontextmanager
+async def _http(application: web.Application, host: str, port: int) -> AsyncIterator[None]:
+    """The port, open; and the one line on stdout that says so."""
+    runner = web.AppRunner(application, access_log=None, handle_signals=False)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise ConfigurationError(
+                f"piod cannot listen on {host} port {port}: {error.strerror}",
+                remediation="Name another --host or --port, or end what uses this one.",
+            ) from error
+        host, port = runner.addresses[0][:2]
+        print(f"piod: serving http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+        yield
+    finally:
+        try:
+            await asyncio.wait_for(runner.cleanup(), CLOSE_HTTP_TIMEOUT_S)
+        except TimeoutError:
+            log.warning("some requests were still being answered and were cut off")
+
+
+@asynccontextmanager
+async def _real(launch: Launch, config: ConfigFiles, guard: GuardLink) -> AsyncIterator[Daemon]:
+    """The daemon of a Raspberry Pi."""
+    from piod.hw.linux.board import LinuxBoard
+    from piod.hw.linux.gpio import LineSpec
+
+    wiring = load_wiring(launch.data_dir / "hardware", launch.wired.hat_version, launch.wired.model)
+    board = LinuxBoard(
+        pwm_pins=tuple(wiring.pwm_pins.values()),
+        lines=[
+            LineSpec(wiring.hall_pin, direction="in", bias="pull_up", edge="falling"),
+            LineSpec(wiring.button_pin, direction="in", bias="pull_down", edge="both"),
+            LineSpec(wiring.led_pin, direction="out"),
+        ],
+        guard=guard,
+    )
+    async with build(
+        board,
+        WallClock(),
+        data_dir=launch.data_dir,
+        unit_name=launch.unit_name,
+        leader_name=launch.leader_name,
+        config=config,
+        wiring=wiring,
+        models=load_models(launch.data_dir / "models"),
+        fixed_model=launch.wired.fixed_model,
+        guard=guard,
+        keep_fds=(launch.lock_fd,),
+    ) as daemon:
+        with _logs_on(daemon.hub):
+            yield daemon
+
+
+@asynccontextmanager
+async def _simulated(
+    launch: Launch, config: ConfigFiles, guard: GuardLink
+) -> AsyncIterator[Daemon]:
+    """The daemon of a simulated unit, with its plant and files."""
+    from piod.hw.simulator.setup import simulated_unit
+
+    wiring = load_wiring(launch.data_dir / "hardware", launch.wired.hat_version, launch.wired.model)
+    models = load_models(launch.data_dir / "models")
+    model = models.get(*(launch.wired.model or SIMULATED_MODEL))
+    resumed = launch.resumed_plant
+    clock = SimulatedClock(launch.time_scale, None if resumed is None else resumed.start_time)
+    async with (
+        simulated_unit(
+            launch.data_dir,
+            clock,
+            wiring=wiring,
+            roles=config.current().pwm_roles(),
+            capacity_ml=model.limits.reactor_capacity_ml,
+            resumed=resumed,
+            seed=launch.seed,
+            guard=guard,
+        ) as (board, silicon),
+        build(
+            board,
+            clock,
+            data_dir=launch.data_dir,
+            unit_name=launch.unit_name,
+            leader_name=launch.leader_name,
+            config=config,
+            wiring=wiring,
+            models=models,
+            fixed_model=launch.wired.fixed_model,
+            default_model=SIMULATED_MODEL,
+            guard=guard,
+            keep_fds=(launch.lock_fd,),
+            simulator=SimulatorHandlers(board, clock),
+            before_answer=silicon.flush,
+        ) as daemon,
+    ):
+        with _logs_on(daemon.hub):
+            yield daemon
+
+
+async def _prune_daily(ledger: Ledger, config: ConfigFiles) -> None:
+    """Bound the history by age and size; at start, then once a day of wall time."""
+    while True:
+        current = config.current()
+        try:
+            await ledger.prune(
+                time.time(),
+                current.number("piod", "keep_history_days", KEEP_DAYS, minimum=1),
+                current.integer("piod", "keep_history_jobs", KEEP_JOBS, minimum=1),
+            )
+        except PiodError as refusal:
+            log.error("the history could not be pruned: %s", refusal.message)
+        await asyncio.sleep(DAY_S)
+
+
+@contextmanager
+def _logs_on(hub: Hub) -> Iterator[None]:
+    """Publish log records to the hub while the daemon runs."""
+    handler = logs.HubHandler(hub, asyncio.get_running_loop().call_soon_threadsafe)
+    root = logging.getLogger("piod")
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
