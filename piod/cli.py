@@ -114,7 +114,9 @@ def _safe_outputs(parsed: argparse.Namespace) -> int:
     data_dir = (parsed.data_dir or launch.default_data_dir()).absolute()
     try:
         answer = control.end_jobs(data_dir, "safe-outputs", END_JOBS_TIMEOUT_S)
+        lives = answer is not None
     except OSError as error:
+        lives = True
         print(f"piod: the daemon does not answer ({error}); acting by myself", file=sys.stderr)
     else:
         if answer is not None:
@@ -125,7 +127,9 @@ def _safe_outputs(parsed: argparse.Namespace) -> int:
         hat=parsed.hat,
         model=parsed.model,
     )
-    lines, _ = launch.turn_outputs_off(data_dir, wired, simulate=parsed.simulate)
+    lines, _ = launch.turn_outputs_off(
+        data_dir, wired, simulate=parsed.simulate, daemon_lives=lives
+    )
     for line in lines:
         print(line)
     return 1 if launch.failures(lines) else 0

@@ -193,7 +193,9 @@ async def build(
         model = UnitModel(
             models, ledger, fixed_model, await remembered_model(models, ledger) or default_model
         )
-        calibrations = CalibrationStore(data_dir, _LedgerPointers(ledger), clock.hold)
+        calibrations = CalibrationStore(
+            data_dir / "storage" / "calibrations", _LedgerPointers(ledger), clock.hold
+        )
 
         def make_unit(
             record: JobRecord, life: Life, lost: Callable[[PiodError], None], publisher: Publisher

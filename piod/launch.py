@@ -164,17 +164,18 @@ def listen_address(config: Config, simulate: bool) -> tuple[str, int]:
 
 
 def turn_outputs_off(
-    data_dir: Path, wired: Wired, *, simulate: bool
+    data_dir: Path, wired: Wired, *, simulate: bool, daemon_lives: bool = False
 ) -> tuple[list[str], Resumed | None]:
     """Every output off, from outside; what was done, and the simulated plant as it is now.
 
-    A simulated plant first runs on with its outputs as they were left.
+    A simulated plant first runs on with its outputs as they were left, unless
+    ``daemon_lives``: then it is in the daemon's hands.
     """
     wiring = load_wiring(data_dir / "hardware", wired.hat_version, wired.model)
     pins = tuple(wiring.pwm_pins.values())
     if not simulate:
         return safe.turn_all_off(safe.linux_recipes(pins)), None
-    resumed = run_on(data_dir / "simulator", time.time())
+    resumed = None if daemon_lives else run_on(data_dir / "simulator", time.time())
     outputs = [f"pwm:{pin}" for pin in pins] + [f"led:{channel}" for channel in LED_CHANNELS]
     return safe.turn_all_off(safe.simulated_recipes(str(data_dir), outputs)), resumed
 

@@ -14,7 +14,14 @@ from piod.hw.simulator.board import SimulatedBoard
 
 MAX_ADVANCE_S = 366 * 86400.0
 
-PLANT_EXAMPLE = {"volume_ml": 15.0, "stirrer": {"rpm": 498.2}}
+PLANT_EXAMPLE = {
+    "volume_ml": 15.0,
+    "capacity_ml": 20.0,
+    "rpm": 498.2,
+    "stirrer": {"rpm_per_percent": 19.4, "bar_lost": False, "stalled": False, "jammed": False},
+    "pwm": {"17": 30.7, "13": 0.0, "16": 0.0, "12": 0.0, "18": 0.0},
+    "pcb_led_on": False,
+}
 FAULT_EXAMPLE = {"id": "1", "kind": "bus_error", "bus": "gpio", "count": 1}
 
 

@@ -173,21 +173,21 @@ def _parse_levels(text: str) -> dict[str, float]:
 
     Reads this shape of JSON only; raises ValueError for any other.
     """
-    body = text.strip()
+    body = "".join(text.split())
     if not (body.startswith("{") and body.endswith("}}")):
         raise ValueError("not a file of simulated outputs")
     levels = {}
     for group in body[1:-1].split("}")[:-1]:
         kind, _, entries = group.partition("{")
         for entry in entries.split(","):
-            if entry.strip():
+            if entry:
                 name, _, level = entry.partition(":")
                 levels[f"{_unquoted(kind)}:{_unquoted(name)}"] = float(level)
     return levels
 
 
 def _unquoted(text: str) -> str:
-    name = text.strip(' \t\r\n,:"')
+    name = text.strip(',:"')
     if not name.isalnum():
         raise ValueError("not a file of simulated outputs")
     return name

@@ -6,6 +6,7 @@ where a part is pwm, adc, dac, temp or gpio. Mappings merge key by key, any othe
 value replaces, ``null`` removes. Beneath each file lie the values that upstream
 ships for that HAT or model, so a unit without any file is wired all the same.
 
+:func:`pins_to_turn_off` gives the PWM pins alone, whatever else is wrong.
 :func:`detect_hat` reads the version of the HAT that is plugged in.
 :func:`shipped_files` gives the shipped values as files, for a fresh unit.
 
@@ -15,6 +16,7 @@ what is shipped. Sources: handbook jobs-and-hardware.md §1.1 to §1.3 and §1.6
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from piod.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
 
 Tree: TypeAlias = Mapping[str, object]
 
@@ -80,7 +84,7 @@ def load_wiring(hardware_dir: Path, hat_version: str, model: tuple[str, str] | N
     pin, and for two kinds of chips at one I2C address (HAZ-11: the boards of
     v1.5 and XR models on HAT 1.0, where commands for an ADC would set LEDs).
     """
-    folders = [f"hats/{_path_component(hat_version, 'HAT version')}"]
+    folders = _folders(hat_version, model)
     if f"{folders[0]}/pwm" not in _SHIPPED and not (hardware_dir / folders[0]).is_dir():
         known = ", ".join(HAT_VERSIONS)
         raise ConfigurationError(
@@ -88,15 +92,8 @@ def load_wiring(hardware_dir: Path, hat_version: str, model: tuple[str, str] | N
             remediation=f"Set [piod] hat_version to the version printed on the HAT, or describe "
             f"the HAT in hardware/{folders[0]}/.",
         )
-    if model is not None:
-        name, version = (_path_component(part, "model") for part in model)
-        folders.append(f"models/{name}/{version}")
-
     pwm = _Part(hardware_dir, folders, "pwm")
-    pwm_pins = {
-        channel: pwm.integer(("pwm_to_pin", channel), 0, _LAST_GPIO)
-        for channel in pwm.keys(("pwm_to_pin",))
-    }
+    pwm_pins = _pwm_pins(pwm)
     heater = str(pwm.value(("heater_pwm_channel",)))
     if heater not in pwm_pins:
         raise pwm.wrong(("heater_pwm_channel",), f"one of the channels {', '.join(pwm_pins)}")
@@ -132,6 +129,22 @@ def load_wiring(hardware_dir: Path, hat_version: str, model: tuple[str, str] | N
     return wiring
 
 
+def pins_to_turn_off(
+    hardware_dir: Path, hat_version: str, model: tuple[str, str] | None
+) -> tuple[int, ...]:
+    """The GPIOs of the PWM outputs, for turning everything off; never raises.
+
+    Unlike :func:`load_wiring` it looks at the PWM part alone, so that nothing
+    that is wrong elsewhere keeps an output on. Where that part is unusable the
+    pins of every shipped HAT take its place, with a warning.
+    """
+    try:
+        return tuple(_pwm_pins(_Part(hardware_dir, _folders(hat_version, model), "pwm")).values())
+    except ConfigurationError as error:
+        logger.warning("Turning off the usual PWM pins: %s", error.message)
+        return tuple(DEFAULT_PWM_PINS.values())
+
+
 def detect_hat(root: Path = Path("/proc/device-tree/hat")) -> str | None:
     """The version of the Pioreactor HAT that is plugged in, such as ``"1.2"``.
 
@@ -155,6 +168,14 @@ def shipped_files() -> Iterator[tuple[str, str]]:
     """Path below ``hardware/`` and YAML text of every file that upstream ships."""
     for path, tree in _SHIPPED.items():
         yield f"{path}.yaml", _as_yaml(tree)
+
+
+def _folders(hat_version: str, model: tuple[str, str] | None) -> list[str]:
+    folders = [f"hats/{_path_component(hat_version, 'HAT version')}"]
+    if model is not None:
+        name, version = (_path_component(part, "model") for part in model)
+        folders.append(f"models/{name}/{version}")
+    return folders
 
 
 class _Part:
@@ -211,6 +232,13 @@ class _Part:
         return ConfigurationError(
             f"{self.source(keys)}: {'.'.join(keys)} must be {allowed}, got {got}"
         )
+
+
+def _pwm_pins(pwm: _Part) -> dict[str, int]:
+    return {
+        channel: pwm.integer(("pwm_to_pin", channel), 0, _LAST_GPIO)
+        for channel in pwm.keys(("pwm_to_pin",))
+    }
 
 
 def _check_pins(wiring: Wiring, pwm: _Part, gpio: _Part) -> None:

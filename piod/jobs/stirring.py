@@ -55,8 +55,10 @@ RAMP_STEP_S = 1.0
 
 FIRST_POLL_S = 6.0
 """From a change of the duty cycle to the measurement that judges it."""
-RETARGET_BAND = 0.01
-"""First measurement further from the target than this: feed forward anew."""
+AIM_BAND = 0.01
+"""A measurement further from the target than this part of it: feed forward anew…"""
+AIMS = 3
+"""…at most this often in a row. Then the PID trims."""
 TRIM_LIMIT_PERCENT = 7.5
 """Largest trim of one PID update."""
 MAX_TARGET_RPM = 5000.0
@@ -266,8 +268,8 @@ class Stirring(Job):
         self._running_percent = 0.0
         """What the pin was last told."""
         self._changed = asyncio.Event()
-        self._judged = False
-        """Whether the present feed-forward has been measured once."""
+        self._aims_left = AIMS
+        """How often the present target may still be fed forward anew."""
         self._kicks = 0
 
     @classmethod
@@ -360,7 +362,7 @@ class Stirring(Job):
             case "duty_cycle", int() | float():
                 self._estimate = float(value)
                 self._begin_anew()
-                self._judged = True  # a person chose it: trim it, do not replace it
+                self._aims_left = 0  # a person chose it: trim it, do not replace it
                 self._publish("duty_cycle", self._estimate)
             case "enable_dodging_od", bool():
                 self._publish(setting, value)
@@ -386,12 +388,12 @@ class Stirring(Job):
             return await self._meet_stall()
         self._note_turning()
         self._feed_forward.learn(self._running_percent, rpm)
-        if not self._judged and abs(rpm - target) > RETARGET_BAND * target:
-            self._judged = True
+        if self._aims_left and abs(rpm - target) > AIM_BAND * target:
+            self._aims_left -= 1
             self._estimate = self._duty_for(target)
             await self._go(0.0)
             return FIRST_POLL_S
-        self._judged = True
+        self._aims_left = 0
         await self._drive(clamp(0.0, self._estimate + self._trim(rpm), 100.0))
         return self._told.period_s
 
@@ -467,7 +469,7 @@ class Stirring(Job):
         self._publish("duty_cycle", round(duty_percent, 5))
 
     def _begin_anew(self) -> None:
-        self._judged = False
+        self._aims_left = AIMS
         if self._kicks > STALL_KICKS:
             self._publish("stalled", False)
         self._kicks = 0

@@ -65,7 +65,7 @@ def test_results_have_ten_decimals() -> None:
     third = PolyCurve((1 / 3, 0))
     assert third.evaluate(1) == 0.3333333333
     assert PolyCurve((3, 0)).solve(1) == [0.3333333333]
-    assert math.copysign(1, PolyCurve((2, 1)).solve(1)[0]) == 1
+    assert math.copysign(1, PolyCurve((2.0, 1.0)).solve(1.0)[0]) == 1
 
 
 def test_flat_piece_at_y_gives_its_knots_and_meeting_pieces_one_solution() -> None:
@@ -73,6 +73,8 @@ def test_flat_piece_at_y_gives_its_knots_and_meeting_pieces_one_solution() -> No
     assert curve.solve(5) == [1, 2]
     assert curve.solve(8) == [3]
     assert curve.evaluate(1.5) == 5
+    assert SplineCurve((0, 1), ((5, 0, 0, 0),)).solve(5) == [0, 1]
+    assert SplineCurve((0, 1), ((5, 0, 0, 0),)).solve(4) == []
 
 
 def test_piece_in_the_middle_gives_nothing_outside_itself() -> None:

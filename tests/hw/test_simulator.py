@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+import random
 import statistics
 import threading
 import time
@@ -223,6 +224,30 @@ def test_bars_slip_by_chance_once_in_ten_thousand_minutes_of_turning() -> None:
         lost += plant.stirrer.mode == "lost"
     assert resting == 0
     assert 80 <= lost <= 120
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_time_in_small_pieces_comes_to_the_same_as_in_one(seed: int) -> None:
+    drawn = random.Random(seed)
+    whole, pieces = (
+        Plant(seed=seed, stirring_pin=STIRRING, volume_ml=15, capacity_ml=40) for _ in range(2)
+    )
+    now = 0.0
+    for _ in range(100):
+        span = drawn.choice([0.0, 0.05, 0.5, 5, 500, 300_000])
+        for cut in sorted(drawn.uniform(0, span) for _ in range(5)):
+            pieces.advance_to(now + cut)
+        now += span
+        duty_percent = drawn.choice([0, 5, 8.1, 12, 18, 30, 45, 100])
+        jammed = drawn.random() < 0.1
+        volume_ml = drawn.uniform(0, 40)
+        for plant in (whole, pieces):
+            plant.set_pwm(STIRRING, duty_percent, now)
+            plant.jam_stirrer(jammed, now)
+            plant.patch({"volume_ml": volume_ml})
+        assert whole.stirrer.mode == pieces.stirrer.mode
+        assert whole.stirrer.rpm == pytest.approx(pieces.stirrer.rpm, abs=1e-3)
+        assert whole.stirrer.turns == pytest.approx(pieces.stirrer.turns, abs=1e-3)
 
 
 # -- the hall sensor -----------------------------------------------------------------

@@ -240,11 +240,17 @@ async def test_the_plant_is_saved_while_nothing_changes(
 ) -> None:
     clock = SimulatedClock(scale=1, start_time=SAVED)
     monkeypatch.setattr(plant_file_module, "SAVE_EVERY_S", 0.02)
-    keeper = PlantFile(tmp_path, a_plant(), clock)
+    plant = turning_plant()
+    before = turns(plant)
+    keeper = PlantFile(tmp_path, plant, clock)
     saving = asyncio.ensure_future(keeper.keep_saving())
     await asyncio.sleep(0.05)
     early = kept(tmp_path)["simulated_unix_s"]
     await asyncio.sleep(0.05)
+    # what is saved is the plant at that instant, though nobody else let it go on
+    passed_s = kept(tmp_path)["simulated_unix_s"] - SAVED  # type: ignore[operator]  # JSON
+    turned = kept(tmp_path)["plant"]["stirrer"]["turns"] - before  # type: ignore[index]  # JSON
+    assert turned == pytest.approx(passed_s * plant.stirrer.rpm / 60, rel=1e-3)
     assert isinstance(early, float)
     assert SAVED < early < float(str(kept(tmp_path)["simulated_unix_s"]))
     saving.cancel()
@@ -330,6 +336,17 @@ def test_a_change_just_before_the_end_that_only_the_outputs_saw_counts(tmp_path:
     resumed = ran_on(tmp_path, SAVED + 60.5).plant
     steady_rpm = plant.stirrer.steady_rpm(30, 15)
     assert turns(resumed) == pytest.approx((60 - 0.8) * steady_rpm / 60, rel=1e-6)
+
+
+def test_a_file_from_the_future_counts_until_now(tmp_path: Path) -> None:
+    plant = turning_plant(SAVED)
+    save(tmp_path, plant)
+    write_outputs(tmp_path, {"17": 0.0}, SAVED + 5000)
+    resumed = ran_on(tmp_path, SAVED + 60).plant
+    assert turns(resumed) - turns(plant) == pytest.approx(
+        plant.stirrer.steady_rpm(30, 15), abs=0.01
+    )
+    assert resumed.duties[STIRRING] == 0
 
 
 def test_outputs_that_are_missing_are_off(tmp_path: Path) -> None:

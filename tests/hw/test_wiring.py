@@ -15,6 +15,7 @@ from piod.hw.wiring import (
     Wiring,
     detect_hat,
     load_wiring,
+    pins_to_turn_off,
     shipped_files,
 )
 
@@ -214,6 +215,24 @@ def test_shipped_files_cost_no_yaml(hardware: Path) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
     )
     assert (result.returncode, result.stdout) == (0, "[]\n"), result.stderr
+
+
+def test_pins_to_turn_off_are_known_whatever_is_broken(
+    hardware: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    usual = (17, 13, 16, 12, 18)
+    assert pins_to_turn_off(hardware, "1.2", ML20) == usual
+    put(hardware, "hats/1.2/adc.yaml", "[broken\n")
+    put(hardware, "hats/1.2/pwm.yaml", "pwm_to_pin: {'1': 27}\n")
+    assert pins_to_turn_off(hardware, "1.2", ML20) == (27, 13, 16, 12, 18)
+    assert pins_to_turn_off(hardware, "1.0", ("pioreactor_20ml_XR", "1.5")) == usual
+    assert caplog.records == []
+    put(hardware, "hats/1.2/pwm.yaml", "[broken\n")
+    assert pins_to_turn_off(hardware, "1.2", ML20) == usual
+    assert pins_to_turn_off(hardware, "9.9", None) == usual
+    assert pins_to_turn_off(hardware, "..", None) == usual
+    assert len(caplog.records) == 3
+    assert "hardware/hats/1.2/pwm.yaml: line " in caplog.text
 
 
 def hat(root: Path, **texts: str) -> Path:

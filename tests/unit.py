@@ -1,0 +1,151 @@
+"""A whole unit inside the test's event loop: real HTTP, real SQLite, simulated wire.
+
+Its clock is the virtual one: nothing takes longer than the machine needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp.test_utils import TestClient, TestServer
+
+from piod.clock import SimulatedClock
+from piod.config import ConfigFiles
+from piod.daemon import Daemon, build
+from piod.http.simulator import SimulatorHandlers
+from piod.hw.models import load_models
+from piod.hw.simulator.board import SimulatedBoard
+from piod.hw.simulator.plant import Plant
+from piod.hw.wiring import load_wiring
+from piod.jobs.job import Job
+from piod.jobs.registry import JOBS
+
+STIRRING_PIN = 17
+MODEL = ("pioreactor_20ml", "1.1")
+
+
+class Unit:
+    """The unit under test and the ways a user has into it."""
+
+    def __init__(
+        self,
+        daemon: Daemon,
+        client: TestClient[Any, Any],
+        clock: SimulatedClock,
+        board: SimulatedBoard,
+        plant: Plant,
+        data_dir: Path,
+    ) -> None:
+        self.daemon = daemon
+        self.client = client
+        self.clock = clock
+        self.board = board
+        self.plant = plant
+        self.data_dir = data_dir
+
+    @property
+    def duty(self) -> float:
+        """What the stirrer's pin holds, percent."""
+        return self.plant.duties.get(STIRRING_PIN, 0.0)
+
+    async def request(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """Status and JSON of one request."""
+        data = None if body is None else json.dumps(body)
+        async with self.client.request(method, path, data=data) as response:
+            return response.status, await response.json()
+
+    async def get(self, path: str) -> Any:
+        """The JSON of a GET that must succeed."""
+        status, body = await self.request("GET", path)
+        assert status == 200, body
+        return body
+
+    async def task(self, accepted: Mapping[str, Any]) -> dict[str, Any]:
+        """Wait for a task to be over; simulated time goes on meanwhile."""
+        for _ in range(10_000):
+            status, body = await self.request("GET", accepted["result_url_path"])
+            if status == 200:
+                return dict(body)
+            await self.clock.sleep(0.01)
+        raise AssertionError("the task is never over")
+
+    async def post(self, path: str, body: object = None) -> dict[str, Any]:
+        """A command that must be accepted; its finished task."""
+        status, accepted = await self.request("POST", path, body)
+        assert status == 202, accepted
+        return await self.task(accepted)
+
+    async def run(self, job_name: str, **body: object) -> str:
+        """Run a job; its id once it is ready."""
+        task = await self.post(f"/unit_api/jobs/run/job_name/{job_name}", body)
+        assert task["status"] == "complete", task
+        return str(task["result"]["job_id"])
+
+    async def settings(self, job_name: str = "stirring") -> dict[str, str]:
+        """What the job publishes."""
+        body = await self.get(f"/unit_api/jobs/settings/job_name/{job_name}")
+        return dict(body["settings"])
+
+    async def change(self, job_id: str, **settings: object) -> tuple[int, Any]:
+        """PATCH the settings of a job; ``state`` stands for ``$state``."""
+        named = {("$state" if key == "state" else key): value for key, value in settings.items()}
+        path = f"/unit_api/jobs/settings/job_id/{job_id}"
+        return await self.request("PATCH", path, {"settings": named})
+
+    async def measured_rpm(self) -> float:
+        """The last measured speed."""
+        return float(json.loads((await self.settings())["measured_rpm"])["measured_rpm"])
+
+    async def history(self) -> list[dict[str, Any]]:
+        """All jobs, newest first."""
+        return list(await self.get("/unit_api/jobs"))
+
+
+@asynccontextmanager
+async def running_unit(
+    data_dir: Path,
+    clock: SimulatedClock,
+    *,
+    seed: int = 1,
+    config_ini: str | None = None,
+    kinds: Mapping[str, type[Job]] = JOBS,
+    fixed_model: tuple[str, str] | None = None,
+    default_model: tuple[str, str] | None = MODEL,
+) -> AsyncIterator[Unit]:
+    """A unit on ``data_dir`` for as long as the context lasts."""
+    if config_ini is not None:
+        (data_dir / "config.ini").write_text(config_ini)
+    wiring = load_wiring(data_dir / "hardware", "1.2", MODEL)
+    plant = Plant(seed=seed, stirring_pin=STIRRING_PIN, volume_ml=15, capacity_ml=20)
+    board = SimulatedBoard(
+        clock,
+        plant=plant,
+        pwm_pins=tuple(wiring.pwm_pins.values()),
+        hall_line=wiring.hall_pin,
+        button_line=wiring.button_pin,
+        led_line=wiring.led_pin,
+    )
+    async with (
+        build(
+            board,
+            clock,
+            data_dir=data_dir,
+            unit_name="pio01",
+            leader_name="leader01",
+            config=ConfigFiles(data_dir),
+            wiring=wiring,
+            models=load_models(data_dir / "models"),
+            fixed_model=fixed_model,
+            default_model=default_model,
+            kinds=kinds,
+            simulator=SimulatorHandlers(board, clock),
+        ) as daemon,
+        TestClient(TestServer(daemon.application)) as client,
+    ):
+        yield Unit(daemon, client, clock, board, plant, data_dir)
+        await asyncio.sleep(0)
