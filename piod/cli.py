@@ -119,17 +119,21 @@ def _safe_outputs(parsed: argparse.Namespace) -> int:
         lives = True
         print(f"piod: the daemon does not answer ({error}); acting by myself", file=sys.stderr)
     else:
-        if answer is not None:
-            print(f"the daemon has ended its jobs: {answer}")
-    wired = launch.wired(
+        if lives and not (answer or "").startswith("ok "):
+            print(
+                f"piod: the daemon cannot end its jobs ({answer}); acting by myself",
+                file=sys.stderr,
+            )
+        elif answer is not None:
+            print(f"jobs ended by the daemon: {answer.removeprefix('ok ')}")
+    pins = launch.output_pins(
+        data_dir,
         launch.configuration(data_dir).current(),
         simulate=parsed.simulate,
         hat=parsed.hat,
         model=parsed.model,
     )
-    lines, _ = launch.turn_outputs_off(
-        data_dir, wired, simulate=parsed.simulate, daemon_lives=lives
-    )
+    lines, _ = launch.turn_outputs_off(data_dir, pins, simulate=parsed.simulate, daemon_lives=lives)
     for line in lines:
         print(line)
     return 1 if launch.failures(lines) else 0

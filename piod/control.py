@@ -3,6 +3,7 @@
 A Unix socket in the data directory. One line in, one line out::
 
     end-jobs REASON        →  ok N         (N jobs have ended, their outputs are off)
+                              error: WHY
 
 The socket lies behind a path that may be longer than the 108 bytes that the
 kernel takes, so both ends go by way of the directory's file descriptor.
@@ -15,6 +16,8 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+from piod.errors import PiodError
 
 SOCKET_NAME = "piod.sock"
 
@@ -58,7 +61,10 @@ async def serving(data_dir: Path, end_all: Callable[[str], Awaitable[int]]) -> A
             line = await asyncio.wait_for(reader.readline(), 5)
             command, _, reason = line.decode("utf-8", "replace").strip().partition(" ")
             if command == "end-jobs":
-                reply = f"ok {await end_all(reason or 'safe-outputs')}"
+                try:
+                    reply = f"ok {await end_all(reason or 'safe-outputs')}"
+                except PiodError as refusal:
+                    reply = f"error: {refusal.message}"
             else:
                 reply = f"error: unknown command {command!r}"
             writer.write(reply.encode() + b"\n")

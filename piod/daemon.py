@@ -106,12 +106,14 @@ class Daemon:
         *,
         unit_name: str,
         jobs: Ref[Jobs],
+        pwm: Ref[PwmBus],
         hub: Hub,
         ledger: Ledger,
         application: web.Application,
     ) -> None:
         self.unit_name = unit_name
         self.jobs = jobs
+        self.pwm = pwm
         self.hub = hub
         self.ledger = ledger
         self.application = application
@@ -160,6 +162,7 @@ async def build(
     ``keep_fds``. ``simulator`` adds the simulator's doors; ``before_answer`` runs
     before each answer leaves.
     """
+    config.current()  # so that there is a last good one, should it be broken later
     hub = Hub()
     supervisor = Supervisor(clock)
     async with AsyncExitStack() as stack:
@@ -267,7 +270,12 @@ async def build(
             before_answer=flush if before_answer is not None else None,
         )
         daemon = Daemon(
-            unit_name=unit_name, jobs=jobs, hub=hub, ledger=ledger, application=application
+            unit_name=unit_name,
+            jobs=jobs,
+            pwm=pwm,
+            hub=hub,
+            ledger=ledger,
+            application=application,
         )
         stack.push_async_callback(daemon.end_all_jobs)
         yield daemon

@@ -7,17 +7,21 @@ start: every output off. Cheap to import.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from piod.config import Config, ConfigFiles
-from piod.errors import BadRequest, ConfigurationError, Conflict
+from piod.errors import BadRequest, ConfigurationError, Conflict, PiodError
 from piod.hw import safe
 from piod.hw.simulator.run_on import Resumed, run_on
-from piod.hw.wiring import detect_hat, load_wiring
+from piod.hw.wiring import detect_hat, pins_to_turn_off
+
+log = logging.getLogger(__name__)
 
 SIMULATED_MODEL = ("pioreactor_20ml", "1.1")
 DEFAULT_HAT = "1.2"
@@ -163,16 +167,30 @@ def listen_address(config: Config, simulate: bool) -> tuple[str, int]:
     return host, port
 
 
+def output_pins(
+    data_dir: Path, config: Config, *, simulate: bool, hat: str | None, model: str | None
+) -> tuple[int, ...]:
+    """The pins of every PWM output; never raises.
+
+    What is wrong with the configuration is logged: it must not keep an output on.
+    """
+    try:
+        hardware = wired(config, simulate=simulate, hat=hat, model=model)
+    except PiodError as refusal:
+        log.warning("Turning off what is usual: %s", refusal.message)
+        hardware = Wired(DEFAULT_HAT, None, None)
+    return pins_to_turn_off(data_dir / "hardware", hardware.hat_version, hardware.model)
+
+
 def turn_outputs_off(
-    data_dir: Path, wired: Wired, *, simulate: bool, daemon_lives: bool = False
+    data_dir: Path, pins: Sequence[int], *, simulate: bool, daemon_lives: bool = False
 ) -> tuple[list[str], Resumed | None]:
     """Every output off, from outside; what was done, and the simulated plant as it is now.
 
-    A simulated plant first runs on with its outputs as they were left, unless
-    ``daemon_lives``: then it is in the daemon's hands.
+    ``pins`` are those of :func:`output_pins`. A simulated plant first runs on with
+    its outputs as they were left, unless ``daemon_lives``: then it is in the
+    daemon's hands.
     """
-    wiring = load_wiring(data_dir / "hardware", wired.hat_version, wired.model)
-    pins = tuple(wiring.pwm_pins.values())
     if not simulate:
         return safe.turn_all_off(safe.linux_recipes(pins)), None
     resumed = None if daemon_lives else run_on(data_dir / "simulator", time.time())
@@ -202,17 +220,19 @@ def decide(
 ) -> Launch:
     """Turn every output off and decide the rest; None: not named on the command line.
 
-    A simulated unit's missing files are made first.
+    Outputs come first: what is wrong with the rest is refused after that. Then a
+    simulated unit's missing files are made.
     """
     unit = unit_name or machine_name()
+    config = configuration(data_dir)
+    pins = output_pins(data_dir, config.current(), simulate=simulate, hat=hat, model=model)
+    lines, resumed = turn_outputs_off(data_dir, pins, simulate=simulate)
     if simulate:
         from piod.defaults import write_defaults
 
         write_defaults(data_dir, leader_hostname=leader_name or unit)
-    config = configuration(data_dir)
     current = config.current()
     hardware = wired(current, simulate=simulate, hat=hat, model=model)
-    lines, resumed = turn_outputs_off(data_dir, hardware, simulate=simulate)
     listen_host, listen_port = listen_address(current, simulate)
     configured_leader = current.text("cluster.topology", "leader_hostname", None)
     return Launch(

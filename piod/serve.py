@@ -58,10 +58,11 @@ async def _serve(launch: Launch, guard: GuardLink) -> int:
         daemon = await stack.enter_async_context(
             _simulated(launch, config, guard) if launch.simulate else _real(launch, config, guard)
         )
-        await stack.enter_async_context(_http(daemon.application, launch.host, launch.port))
+        # first, so that safe-outputs is heard from the first request on
         await stack.enter_async_context(control.serving(launch.data_dir, daemon.end_jobs))
+        await stack.enter_async_context(_http(daemon.application, launch.host, launch.port))
         pruning = asyncio.create_task(_prune_daily(daemon.ledger, config))
-        resuming = asyncio.create_task(daemon.resume())
+        resuming = asyncio.create_task(_resume(daemon))
         await over.wait()
         log.info("ending")
         for task in (pruning, resuming):
@@ -170,6 +171,14 @@ async def _simulated(
     ):
         with _logs_on(daemon.hub):
             yield daemon
+
+
+async def _resume(daemon: Daemon) -> None:
+    """Start what an outage ended, as far as the configuration says so."""
+    try:
+        await daemon.resume()
+    except PiodError as refusal:
+        log.error("lost jobs could not be resumed: %s", refusal.message)
 
 
 async def _prune_daily(ledger: Ledger, config: ConfigFiles) -> None:

@@ -26,7 +26,7 @@ from typing import TypeVar, Union, assert_never
 from piod.actors.actor import Actor, Life, Message, Ref
 from piod.actors.hub import Hub
 from piod.clock import Clock
-from piod.errors import BadRequest, BusError, Conflict, Unavailable
+from piod.errors import BadRequest, BusError, Conflict, DeviceMissing, Unavailable
 from piod.events import PwmChanged
 from piod.hw.ports import GpioPort, PwmPort
 
@@ -146,7 +146,7 @@ async def _access(bus: str, work: Coroutine[object, object, R]) -> R:
 
 
 class _Opening:
-    """Opens a port, again and again until it works."""
+    """Opens a port, again and again until it works; and anew when its device is gone."""
 
     def __init__(self, bus: str, port: PwmPort | GpioPort) -> None:
         self._bus = bus
@@ -172,6 +172,14 @@ class _Opening:
                 return
             await asyncio.sleep(pause)  # wall time: this is about real devices
             pause = min(2 * pause, longest)
+
+    def gone(self, error: DeviceMissing) -> bool:
+        """An access found the device missing; whether it has to be looked for anew."""
+        if self.problem is not None:
+            return False
+        log.error("the %s bus has lost its device: %s", self._bus, error.message)
+        self.problem = error
+        return True
 
     def check(self) -> None:
         """Refuse with the reason while the port is not open."""
@@ -254,7 +262,7 @@ class PwmBus(Actor[PwmMessage]):
             )
         if request.pin in self._going_off:
             owner, _ = self._going_off[request.pin]
-            raise LeaseTaken(
+            raise BusError(
                 f"PWM output GPIO {request.pin} of {owner} could not be turned off yet",
                 remediation="Check the HAT; piod keeps trying to turn it off.",
             )
@@ -273,10 +281,20 @@ class PwmBus(Actor[PwmMessage]):
             raise BadRequest(f"duty cycle must be 0 to 100 %, got {duty_percent}")
         self._opening.check()
         duty_percent = round(duty_percent, 5)
-        work = self._port.set_duty(lease.pin, duty_percent, hz=lease.hz, off_after_s=off_after_s)
-        await _access("pwm", work)
+        await self._drive(lease, duty_percent, off_after_s)
         lent.duty_percent = duty_percent
         self._publish()
+
+    async def _drive(
+        self, lease: PwmLease, duty_percent: float, off_after_s: float | None = None
+    ) -> None:
+        work = self._port.set_duty(lease.pin, duty_percent, hz=lease.hz, off_after_s=off_after_s)
+        try:
+            await _access("pwm", work)
+        except DeviceMissing as error:
+            if self._opening.gone(error):
+                self.spawn(self._opening.keep_trying())
+            raise
 
     def _take_back(self, lease: PwmLease) -> asyncio.Future[None] | None:
         self._end_lease(lease)
@@ -300,7 +318,7 @@ class PwmBus(Actor[PwmMessage]):
         complained = False
         while True:
             try:
-                await _access("pwm", self._port.set_duty(lease.pin, 0.0, hz=lease.hz))
+                await self._drive(lease, 0.0)
                 break
             except BusError as error:
                 if not complained:
@@ -350,12 +368,20 @@ class GpioBus(Actor[GpioMessage]):
         match message:
             case RecordEdges(line, window_s):
                 self._opening.check()
-                return self.later(self._port.record_edges(line, window_s))
+                return self.later(self._record(line, window_s))
             case BusState():
                 problem = self._opening.problem
                 return BusReport(None if problem is None else problem.message)
             case _:
                 assert_never(message)
+
+    async def _record(self, line: int, window_s: float) -> Sequence[float]:
+        try:
+            return await self._port.record_edges(line, window_s)
+        except DeviceMissing as error:
+            if self._opening.gone(error):
+                self.spawn(self._opening.keep_trying())
+            raise
 
 
 class LeasedPwm:

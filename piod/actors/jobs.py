@@ -387,18 +387,19 @@ class Jobs(Actor[JobsMessage]):
 
     async def _resume(self, lost: LostJobs) -> list[str]:
         config = self._config.current()
-        names = {name.strip() for name in config.text("piod", "resume_jobs", "").split(",")}
+        named = {name.strip() for name in config.text("piod", "resume_jobs", "").split(",")} - {""}
+        kinds = {name: self._kinds.get(name) for name in sorted(named)}
+        resumable = {name for name, kind in kinds.items() if kind is not None and kind.resumable}
+        for name in sorted(named - resumable):
+            why = "there is no such job" if kinds[name] is None else "it never starts by itself"
+            log.warning("[piod] resume_jobs: %s is not resumed, %s", name, why)
         within_min = config.number("piod", "resume_within_min", 15.0, minimum=0)
         if lost.alive_at is None:
             return []
         outage_s = _seconds_between(lost.alive_at, timestamp(self._clock.time()))
         resumed: list[str] = []
         for row in lost.jobs:
-            kind = self._kinds.get(row.job_name)
-            if row.job_name not in names or kind is None:
-                continue
-            if not kind.resumable:
-                log.warning("[piod] resume_jobs: %s is never resumed by itself", row.job_name)
+            if row.job_name not in resumable:
                 continue
             if outage_s > 60 * within_min:
                 log.warning("%s is not resumed: the outage took %.0f s", _title(row), outage_s)

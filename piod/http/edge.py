@@ -75,7 +75,7 @@ def answer_for(request: web.Request, error: Exception) -> web.StreamResponse:
     """
     if isinstance(error, web.HTTPException) and error.status < 400:
         raise error
-    if _client_is_gone(request):
+    if isinstance(error, (ConnectionError, web.RequestPayloadError)) and _client_is_gone(request):
         return web.Response(status=499, reason="Client Closed Request")  # nobody reads it
     if request.writer.output_size > 0:
         raise error

@@ -234,7 +234,7 @@ async def test_what_does_not_parse_is_refused(client, body):
 async def test_nesting_is_limited_to_64(client, open_, close):
     def nested(depth: int) -> bytes:
         inside = open_ * (depth - 2) + "1" + close * (depth - 2)
-        return f'{{"options":{{"a":{inside}}}}}'.encode()
+        return f'{{"options":{{"a":{inside},"b":[[],[]]}}}}'.encode()
 
     assert (await client.post("/run", data=nested(64))).status == 200
     assert "64 deep" in await error(client, "/run", nested(65))

@@ -96,7 +96,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_refusal_tells_what_why_and_what_to_do(serve, kind):
+async def test_a_refusal_tells_what_why_and_what_to_do(serve, kind, caplog):
     error = kind("The pump µ is not there.", cause="no answer at 0x2c", remediation="Plug it in.")
     client = await serve([route(GET, "/x", raising(error), max_age_s=5)])
     answer = await client.get("/x")
@@ -105,6 +105,8 @@ async def test_a_refusal_tells_what_why_and_what_to_do(serve, kind):
     assert body["error_info"]["cause"] == "no answer at 0x2c"
     assert body["error_info"]["remediation"] == "Plug it in."
     assert "Cache-Control" not in answer.headers
+    told = any("no answer at 0x2c" in record.getMessage() for record in caplog.records)
+    assert told == (kind.status >= 500)  # what the unit lacks is the operator's business too
 
 
 @pytest.mark.parametrize("path", ["/", "/nowhere", "/unit_api/nowhere", "/unit_api/thing/", "/é"])
@@ -211,11 +213,13 @@ async def test_a_body_over_the_limit_is_413_with_and_without_a_length(serve):
     await refusal(answer, 413)
     assert answer.headers["Connection"] == "close"  # the rest of the body is not a request
 
-    async def pieces():
-        for start in range(0, len(big), 65536):
-            yield big[start : start + 65536]
+    async def pieces(body: bytes):
+        for start in range(0, len(body), 65536):
+            yield body[start : start + 65536]
 
-    await refusal(await client.post("/unit_api/echo", data=pieces()), 413)
+    await refusal(await client.post("/unit_api/echo", data=pieces(big)), 413)
+    one_too_many = b'{"a":"' + b"x" * (1024 * 1024 - 7) + b'"}'
+    await refusal(await client.post("/unit_api/echo", data=pieces(one_too_many)), 413)
     assert (await client.get("/unit_api/thing")).status == 200
 
 
@@ -282,13 +286,18 @@ async def test_what_is_not_unicode_still_makes_json(serve):
     assert await (await client.get("/x")).read() == '{"files":["\\udcff","é"]}'.encode()
 
 
-async def test_a_client_that_leaves_is_not_an_error(serve, caplog):
+@pytest.mark.parametrize(
+    ("error", "is_told"), [(None, False), (ConnectionResetError(), False), (RuntimeError(), True)]
+)
+async def test_a_client_that_leaves_is_not_an_error_but_a_bug_is(serve, caplog, error, is_told):
     started, finished = asyncio.Event(), asyncio.Event()
 
     async def read(request: web.Request) -> web.Response:
         started.set()
         try:
             return json_answer({"read": len(await request.read())})
+        except Exception as lost:
+            raise error or lost from None
         finally:
             finished.set()
 
@@ -301,9 +310,10 @@ async def test_a_client_that_leaves_is_not_an_error(serve, caplog):
     await asyncio.wait_for(finished.wait(), 5)
     await asyncio.sleep(0.05)
     servers = ("piod", "aiohttp.server")
-    assert not [
+    told = [
         r for r in caplog.records if r.levelno >= logging.WARNING and r.name.startswith(servers)
     ]
+    assert bool(told) == is_told
 
 
 async def test_a_failure_in_the_middle_of_an_answer_ends_the_connection(serve, caplog):
