@@ -119,13 +119,10 @@ def _safe_outputs(parsed: argparse.Namespace) -> int:
         lives = True
         print(f"piod: the daemon does not answer ({error}); acting by myself", file=sys.stderr)
     else:
-        if lives and not (answer or "").startswith("ok "):
-            print(
-                f"piod: the daemon cannot end its jobs ({answer}); acting by myself",
-                file=sys.stderr,
-            )
-        elif answer is not None:
+        if answer is not None and answer.startswith("ok "):
             print(f"jobs ended by the daemon: {answer.removeprefix('ok ')}")
+        elif lives:
+            print(f"piod: the daemon cannot end its jobs ({answer}); going on", file=sys.stderr)
     pins = launch.output_pins(
         data_dir,
         launch.configuration(data_dir).current(),

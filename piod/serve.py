@@ -10,7 +10,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 from aiohttp import web
@@ -18,7 +18,7 @@ from aiohttp import web
 from piod import control, logs
 from piod.actors.hub import Hub
 from piod.clock import SimulatedClock, SteppingEventLoop, WallClock
-from piod.config import ConfigFiles
+from piod.config import DEFAULT_PWM_ROLES, Config, ConfigFiles
 from piod.daemon import Daemon, build
 from piod.errors import ConfigurationError, PiodError
 from piod.http.simulator import SimulatorHandlers
@@ -146,7 +146,7 @@ async def _simulated(
             launch.data_dir,
             clock,
             wiring=wiring,
-            roles=config.current().pwm_roles(),
+            roles=_plugged_in(config.current()),
             capacity_ml=model.limits.reactor_capacity_ml,
             resumed=resumed,
             seed=launch.seed,
@@ -171,6 +171,17 @@ async def _simulated(
     ):
         with _logs_on(daemon.hub):
             yield daemon
+
+
+def _plugged_in(config: Config) -> Mapping[str, str]:
+    """What is connected to the simulated board: what [PWM] says, else the usual.
+
+    A file that cannot be read pulls no plug; jobs refuse to guess.
+    """
+    try:
+        return config.pwm_roles()
+    except ConfigurationError:
+        return DEFAULT_PWM_ROLES
 
 
 async def _resume(daemon: Daemon) -> None:

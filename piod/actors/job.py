@@ -22,7 +22,7 @@ from piod.clock import Clock
 from piod.config import Config
 from piod.errors import BadRequest, PiodError
 from piod.events import JobIdentity, JsonValue, SettingPublished
-from piod.jobs.job import Job, OptionValue, Unit, setting_text
+from piod.jobs.job import RESTARTS, STATE, Job, OptionValue, Unit, setting_text
 from piod.storage.rows import JobRow
 
 State = Literal["init", "ready", "sleeping", "disconnected", "lost"]
@@ -97,6 +97,17 @@ class Publisher:
                 record.identity, setting, value, text, declared.persist, self._clock.time()
             )
         )
+
+    def take_back(self, *, but_kept: bool = False) -> None:
+        """Take back what a living job alone may say.
+
+        ``but_kept``: not what the next life is given again, nor how many there were.
+        """
+        for setting in self._declared.values():
+            stays = setting.persist or setting is STATE
+            stays |= but_kept and (setting.kept or setting is RESTARTS)
+            if not stays and setting.name in self._record.settings:
+                self(setting.name, None)
 
     def state(self, state: State) -> None:
         """Publish ``$state``."""

@@ -290,13 +290,14 @@ class Jobs(Actor[JobsMessage]):
         )
         job = _Job(JobRecord(row, kind, options, config))
         self._jobs[row.job_id] = job
-        self.spawn(self._live(job))
+        publisher = Publisher(job.record, self._hub, self._clock)
+        publisher.state("init")
+        self.spawn(self._live(job, publisher))
         return job.ready
 
-    async def _live(self, job: _Job) -> None:
+    async def _live(self, job: _Job, publisher: Publisher) -> None:
         """One job, from its row in the ledger to the confirmation of its end."""
         record = job.record
-        publisher = Publisher(record, self._hub, self._clock)
         error: BaseException | None = None
         try:
             await self._ledger.add_job(record.row)
@@ -317,6 +318,7 @@ class Jobs(Actor[JobsMessage]):
         def changed(child: Child[object]) -> None:
             record.restarts = child.restarts
             if child.state == "restarting":
+                publisher.take_back(but_kept=True)  # its outputs are off: nobody may read a duty
                 publisher.state("init")
 
         child = job.child = self._supervisor.start(
@@ -350,9 +352,7 @@ class Jobs(Actor[JobsMessage]):
         failed = error is not None and not job.stopping
         reason = _reason(error) if error is not None and failed else job.stop_reason
         state: State = "lost" if failed else "disconnected"
-        for setting in record.kind.all_settings():
-            if not setting.persist and setting.name != "$state" and setting.name in record.settings:
-                publisher(setting.name, None)
+        publisher.take_back()
         publisher.state(state)
         at = self._clock.time()
         row = replace(record.row, ended_at=timestamp(at), state=state, reason=reason)

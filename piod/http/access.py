@@ -2,7 +2,10 @@
 
 A browser names the page that makes it send a request in the ``Origin`` header.
 A page that is neither this unit's own nor listed in ``[piod] allowed_origins``
-is refused (403): no web page that somebody opens may run a pump. When
+is refused (403): no web page that somebody opens may run a pump. A page is the
+unit's own if its host is the one that was called *and* a name that only the lab
+can give: an address, a name without dots, one in ``.local``. Under any other name
+somebody could point his own domain at the unit (DNS rebinding); list it. When
 ``[ui_basic_auth] api_key`` is set, every request that changes something needs
 it (401), as leaders send it: ``Authorization: Basic <api_key>``, the key being
 base64 already.
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -44,7 +48,7 @@ def refuse_foreign_origin(request: web.Request, origin: str, access: Access) -> 
         # not request.host: without the header that asks the resolver for a name
         host = request.headers.get(hdrs.HOST)
         own = None if host is None else _parts(f"{scheme}://{host}")
-        if own is not None and own[1:] == tuple(where):
+        if own is not None and own[1:] == tuple(where) and _only_the_lab_gives(own[1]):
             return
         if any(_parts(allowed) == caller for allowed in access.allowed_origins):
             return
@@ -70,6 +74,16 @@ def refuse_without_key(request: web.Request, access: Access) -> None:
         if not presented
         else "The api_key that was sent is not the one of this unit."
     )
+
+
+def _only_the_lab_gives(host: str) -> bool:
+    if "." not in host or host.endswith((".local", ".localhost")):
+        return True
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _parts(origin: str) -> tuple[str, str, int] | None:

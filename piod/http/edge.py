@@ -1,8 +1,8 @@
 """What stands around every handler: access, errors and caching.
 
 :func:`guard` wraps a handler once, when the application is built, with all that
-is fixed for its route; a middleware would cost each request several times as
-much. :func:`not_found` answers whatever no route matches. After them nothing
+is fixed for its route, so that a request pays for a few comparisons; there are no
+middlewares. :func:`not_found` answers whatever no route matches. After them nothing
 but an answer leaves: a refusal has the error object, a bug is logged with its
 traceback and answered 500 without internals.
 """

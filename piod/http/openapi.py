@@ -185,7 +185,7 @@ def _complete(document: dict[str, object], routes: Iterable[Route]) -> None:
     assert isinstance(definitions, dict)
     assert isinstance(paths, dict)
     for definition in definitions.values():
-        # newer apispec writes this for EXCLUDE; but unknown keys are ignored, not refused
+        # newer apispec writes this for plain schemas; but answers may gain keys, and get them
         if definition.get("additionalProperties") is False:
             del definition["additionalProperties"]
     definitions["Error"] = _ERROR_DEFINITION

@@ -52,6 +52,9 @@ LAST_TRIES_S = 5.0
 HOLDER_GRACE_S = 1.0
 """How long a held line may outlast its deadline before its holder is killed."""
 
+HUNG_ON_S = 0.4
+"""How long an output stays on that a hung daemon turns on all the same."""
+
 MAX_LINE_BYTES = 4096
 """PIPE_BUF: up to here, a write to a pipe is all or nothing."""
 
@@ -156,7 +159,7 @@ class _Guard:
                 if self._hung:
                     # Told by a thread of a daemon whose loop hangs. Not at once:
                     # it still has to write the duty, and our 0 must come after.
-                    until = min(until, time.monotonic() + RETRY_S)
+                    until = min(until, time.monotonic() + HUNG_ON_S)
                 self._deadlines[output] = until
             case ["off", output]:
                 self._failing.pop(output, None)

@@ -150,8 +150,7 @@ def _zero_simulated(path: str, output: str, known: list[str]) -> None:
     except (OSError, ValueError):
         levels = {}
     if not levels:
-        # Nobody can tell what was on: off is the only answer that is safe.
-        output = EVERY
+        # Nobody can tell what was on: off, for all, is the only answer that is safe.
         levels = dict.fromkeys(known, 0.0)
     for each in levels if output == EVERY else [output]:
         levels[each] = 0.0

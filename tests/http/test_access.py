@@ -41,6 +41,13 @@ async def test_the_units_own_pages_may_call(serve, host, origin):
     assert answer.status == 200
 
 
+async def test_a_domain_that_somebody_points_at_the_unit_is_not_its_own(serve):
+    client = await serve(ROUTES)
+    headers = {"Host": "evil.example", "Origin": "http://evil.example"}
+    answer = await client.post("/pump", headers=headers)
+    assert answer.status == 403
+
+
 @pytest.mark.parametrize(
     "origin",
     [

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from unit_process import UnitProcess, stirrer_duty
-
-Start = Callable[..., UnitProcess]
+from unit_process import Start, UnitProcess, stirrer_duty
 
 
 @pytest.fixture
@@ -48,4 +46,5 @@ def left_running(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def killed(left_running: Path, tmp_path: Path) -> Path:
     """A copy of ``left_running`` for one test. Its job is the one with the id 1."""
-    return Path(shutil.copytree(left_running, tmp_path / "unit"))
+    not_sockets = shutil.ignore_patterns("*.sock")  # they cannot be copied
+    return Path(shutil.copytree(left_running, tmp_path / "unit", ignore=not_sockets))

@@ -53,8 +53,13 @@ def environment() -> dict[str, str]:
 
 def run_piod(*arguments: str) -> subprocess.CompletedProcess[str]:
     """``piod`` with these arguments, to its end."""
+    return run_module("-m", "piod", *arguments)
+
+
+def run_module(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python with these arguments, to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "piod", *arguments],
+        [sys.executable, *arguments],
         capture_output=True,
         text=True,
         env=environment(),
@@ -281,3 +286,7 @@ class UnitProcess:
     def duty(self) -> float:
         """The duty cycle that the stirrer's output holds, in percent."""
         return stirrer_duty(self.data_dir)
+
+
+Start = Callable[..., UnitProcess]
+"""``start(data_dir, *arguments)``: see the fixture of that name."""

@@ -267,6 +267,7 @@ class _Outputs:
         """Raises BusError, also when ``pin`` was cut since ``cuts`` was read."""
         if cuts != self.cuts[pin] or pin not in self._drivers:
             raise BusError(f"GPIO {pin} was cut before its new duty cycle could be set.")
+        self._failing.discard(pin)  # if it refuses again, the guard has to hear it again
         deadline = None if off_after_s is None else time.monotonic() + off_after_s
         if self._guard is not None:
             self._guard.on(output_key(pin), deadline)
