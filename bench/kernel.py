@@ -8,10 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 from bench.figures import Figure
-from piod.actors.actor import Actor, Message
-from piod.actors.supervisor import Supervisor
-from piod.clock import WallClock
-from piod.restarts import NEVER
+from piod.actors.actor import Actor, Message, Ref
 
 ROUNDS = 9
 ROUND_TRIPS = 10_000
@@ -44,9 +41,9 @@ def measure() -> Iterator[Figure]:
 
 
 async def _measure() -> tuple[list[float], list[float]]:
-    supervisor = Supervisor(WallClock())
-    ref = supervisor.start("echoing", lambda: Echoing("echoing"), NEVER).ref
-    await asyncio.sleep(0)
+    ref: Ref[Echoing] = Ref("echoing")
+    living = asyncio.create_task(Echoing("echoing").live(ref))
+    await asyncio.sleep(0)  # it opens its mailbox
     queue: asyncio.Queue[tuple[int, asyncio.Future[int]]] = asyncio.Queue()
     serving = asyncio.create_task(_serve(queue))
     loop = asyncio.get_running_loop()
@@ -63,8 +60,9 @@ async def _measure() -> tuple[list[float], list[float]]:
     for _ in range(ROUNDS):
         asks.append(await _per_s(ask))
         queues.append(await _per_s(put))
-    serving.cancel()
-    await supervisor.stop_all()
+    for task in (serving, living):
+        task.cancel()
+    await asyncio.gather(serving, living, return_exceptions=True)
     return asks, queues
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from bench.figures import Figure
-from bench.load import generator
+from bench.load import Load, generator
 from bench.processes import Client, Server, data_dir, piod
 
 SCALE = 3600.0
@@ -32,7 +32,8 @@ def measure() -> Iterator[Figure]:
                 client.ask("POST", RUN, {"options": {"target_rpm": 500}})
         time.sleep(1.0)
         factor = _factor(fast)
-        hurried, at_ease = [], []
+        hurried: list[Load] = []
+        at_ease: list[Load] = []
         for _ in range(ROUNDS):
             for unit, loads in ((fast, hurried), (slow, at_ease)):
                 loads.append(load.get(unit.port, HEALTH, connections=1, seconds=SECONDS))

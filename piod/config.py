@@ -274,6 +274,12 @@ def _layer(path: Path) -> _Layer:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigurationError(f"{path.name}, line {line}: this is not UTF-8 text") from error
+    for number, content_line in enumerate(text.splitlines(), start=1):
+        if content_line.startswith("[") and "]" not in content_line:
+            # the parser would take it for a key, and what follows for the section before
+            raise ConfigurationError(
+                f"{path.name}, line {number}: {content_line.strip()!r} lacks the closing ]"
+            )
     # A section name is never empty, so no section is a default one.
     parser = _CaseKeepingParser(strict=False, allow_no_value=True, default_section="")
     try:

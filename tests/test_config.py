@@ -208,7 +208,7 @@ def test_change_is_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"[s]\nk=1\n[oops\n= 3\n", "line 4: '= 3\\n' is neither"),
+        (b"[s]\nk=1\n[oops]\n= 3\n", "line 4: '= 3\\n' is neither"),
         (b"\nk=1\n", "line 2: 'k=1' stands before any [section]"),
         (b"[s]\nk=1\nl=\xff\n", "line 3: this is not UTF-8 text"),
         # Pythons differ in what they say about it
@@ -275,3 +275,13 @@ def test_no_change_costs_no_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Path, "read_bytes", refuse)
     assert files.current() is config
     assert math.isclose(config.number("s", "k", 0.0), 1.0)
+
+
+def test_a_section_header_without_its_bracket_is_refused_with_its_line(tmp_path: Path) -> None:
+    files = ConfigFiles(tmp_path)
+    files.paths[0].write_text("[leds]\nA=IR\n[PWM\n1=media\n")
+    config = files.current()
+    assert files.problem is not None
+    assert "config.ini, line 3" in files.problem
+    with pytest.raises(ConfigurationError):
+        config.pwm_roles()

@@ -58,6 +58,8 @@ HUNG_ON_S = 0.4
 MAX_LINE_BYTES = 4096
 """PIPE_BUF: up to here, a write to a pipe is all or nothing."""
 
+NAME = b"piod-guard"
+
 _SIGKILL = 9
 
 
@@ -75,11 +77,32 @@ def be_the_guard(
     # one ends when the daemon has, and not before.
     for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP):
         _signal.signal(number, _signal.SIG_IGN)
+    _take_a_name()
     nowhere = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1):
         os.dup2(nowhere, fd)
     _close_all_but({0, 1, 2, commands_fd, reports_fd, *keep})
     _Guard(commands_fd, reports_fd, daemon_pid, late_after_s).run()
+
+
+def _take_a_name() -> None:
+    """Be ``piod-guard``: whoever kills ``piod serve`` by name must not kill the guard with it.
+
+    The command line that others see lies in this process's own memory
+    (``arg_start`` and ``arg_end`` of proc(5)), a fork has its parent's.
+    """
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            status = file.read()
+        words = status[status.rindex(b")") + 2 :].split()
+        start, end = int(words[45]), int(words[46])
+        with open("/proc/self/mem", "r+b", buffering=0) as memory:
+            memory.seek(start)
+            memory.write(NAME.ljust(end - start, b"\0")[: end - start])
+        with open("/proc/self/comm", "wb") as file:
+            file.write(NAME)
+    except (OSError, ValueError, IndexError):
+        pass  # it guards under any name
 
 
 def _close_all_but(keep: set[int]) -> None:

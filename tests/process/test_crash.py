@@ -156,3 +156,11 @@ def test_a_bus_that_stays_broken_ends_the_job_after_bounded_restarts(unit: UnitP
     assert unit.stderr.count(f"stirring (job {job_id}) is restarted in") == 3
     lost = wait_until("health", lambda: unit.health()["lost_jobs"], 3)
     assert lost[0]["job_id"] == job_id
+
+
+def test_the_guard_has_a_name_of_its_own(start: Start, tmp_path: Path) -> None:
+    """Or ``pkill -9 -f "piod serve"`` would kill it together with the daemon."""
+    unit = start(tmp_path / "unit")
+    guard = unit.guard_pid()
+    assert Path(f"/proc/{guard}/comm").read_text().strip() == "piod-guard"
+    assert Path(f"/proc/{guard}/cmdline").read_bytes().strip(b"\0") == b"piod-guard"
