@@ -39,7 +39,8 @@ from piod.errors import BusError, PiodError
 from piod.http.application import build_application
 from piod.http.jobs import JobHandlers
 from piod.http.simulator import SimulatorHandlers
-from piod.http.table import simulator_routes, unit_routes
+from piod.http.table.jobs import job_routes
+from piod.http.table.simulator import simulator_routes
 from piod.http.tasks import TaskHandlers
 from piod.http.unit import UnitHandlers
 from piod.hw.guard import GuardLink
@@ -244,7 +245,7 @@ async def build(
 
         task_handlers = TaskHandlers(tasks, unit_name)
         routes = [
-            *unit_routes(
+            *job_routes(
                 UnitHandlers(
                     unit_name=unit_name, version=__version__, clock=clock, examine=examine
                 ),

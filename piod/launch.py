@@ -193,7 +193,12 @@ def turn_outputs_off(
     """
     if not simulate:
         return safe.turn_all_off(safe.linux_recipes(pins)), None
-    resumed = None if daemon_lives else run_on(data_dir / "simulator", time.time())
+    resumed = None
+    if not daemon_lives:
+        try:
+            resumed = run_on(data_dir / "simulator", time.time())
+        except OSError as error:
+            log.warning("The simulated plant could not be brought up to now: %s", error)
     outputs = [f"pwm:{pin}" for pin in pins] + [f"led:{channel}" for channel in LED_CHANNELS]
     return safe.turn_all_off(safe.simulated_recipes(str(data_dir), outputs)), resumed
 

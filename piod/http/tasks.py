@@ -8,6 +8,7 @@ from piod.actors.actor import Ref
 from piod.actors.tasks import GetTask, Launch, Launched, Tasks
 from piod.errors import PiodError
 from piod.http.answers import json_answer
+from piod.http.routes import Answer
 from piod.storage.rows import TaskRow
 
 ASK_TIMEOUT_S = 5.0
@@ -25,6 +26,8 @@ RESULT_EXAMPLE = {
 }
 PENDING_EXAMPLE = {**RESULT_EXAMPLE, "status": "in_progress"}
 del PENDING_EXAMPLE["result"]
+LAUNCHED = {202: Answer("Accepted: the task that does it.", TASK_EXAMPLE)}
+"""The answers of a route that launches a task."""
 
 
 def result_path(task_id: str) -> str:

@@ -1,4 +1,4 @@
-"""Everything that the unit answers: the route table, read from top to bottom."""
+"""Health, version, capabilities, tasks, jobs and settings."""
 
 from __future__ import annotations
 
@@ -13,29 +13,20 @@ from piod.http.jobs import (
     RunSchema,
     StopSchema,
 )
-from piod.http.routes import COMMAND, DELETE, GET, PATCH, POST, Answer, Route
-from piod.http.simulator import (
-    FAULT_EXAMPLE,
-    PLANT_EXAMPLE,
-    AdvanceSchema,
-    FaultSchema,
-    PlantSchema,
-    SimulatorHandlers,
-)
-from piod.http.tasks import PENDING_EXAMPLE, RESULT_EXAMPLE, TASK_EXAMPLE, TaskHandlers
+from piod.http.routes import COMMAND, GET, PATCH, Answer, Route
+from piod.http.tasks import LAUNCHED, PENDING_EXAMPLE, RESULT_EXAMPLE, TaskHandlers
 from piod.http.unit import HEALTH_EXAMPLE, UnitHandlers
 
 JOB_NAME = {"job_name": "Name of the job, such as stirring."}
 JOB_ID = {"job_id": "Id of a running job."}
 
-LAUNCHED = {202: Answer("Accepted: the task that does it.", TASK_EXAMPLE)}
 ROWS = {200: Answer("The running jobs, oldest first.", [ROW_EXAMPLE])}
 HISTORY = {200: Answer("Jobs, newest first.", [{**ROW_EXAMPLE, "state": "ready", "reason": None}])}
 SETTINGS = {200: Answer("Values as text, by setting.", SETTINGS_EXAMPLE)}
 
 
-def unit_routes(unit: UnitHandlers, tasks: TaskHandlers, jobs: JobHandlers) -> Iterator[Route]:
-    """The unit API."""
+def job_routes(unit: UnitHandlers, tasks: TaskHandlers, jobs: JobHandlers) -> Iterator[Route]:
+    """The routes of this module's title."""
     api = "/unit_api"
     yield Route(
         GET,
@@ -210,69 +201,4 @@ def unit_routes(unit: UnitHandlers, tasks: TaskHandlers, jobs: JobHandlers) -> I
         body=ChangeSchema,
         answers={200: Answer("The new values.", {"settings": {"target_rpm": "700"}})},
         errors=(404, 503),
-    )
-
-
-def simulator_routes(simulator: SimulatorHandlers) -> Iterator[Route]:
-    """The simulator's doors."""
-    yield Route(
-        GET,
-        "/simulator/plant",
-        simulator.plant,
-        tag="Simulator",
-        summary="The truth about the simulated reactor",
-        answers={200: Answer("The plant.", PLANT_EXAMPLE)},
-    )
-    yield Route(
-        PATCH,
-        "/simulator/plant",
-        simulator.patch_plant,
-        tag="Simulator",
-        summary="Change the simulated reactor",
-        body=PlantSchema,
-        answers={200: Answer("The plant after the change.", PLANT_EXAMPLE)},
-    )
-    yield Route(
-        GET,
-        "/simulator/faults",
-        simulator.faults,
-        tag="Simulator",
-        summary="What is broken",
-        answers={200: Answer("The faults, oldest first.", [FAULT_EXAMPLE])},
-    )
-    yield Route(
-        POST,
-        "/simulator/faults",
-        simulator.add_fault,
-        tag="Simulator",
-        summary="Break something",
-        body=FaultSchema,
-        answers={201: Answer("The fault.", FAULT_EXAMPLE)},
-    )
-    yield Route(
-        DELETE,
-        "/simulator/faults",
-        simulator.clear_faults,
-        tag="Simulator",
-        summary="Repair everything",
-        answers={200: Answer("Nothing is broken.", [])},
-    )
-    yield Route(
-        DELETE,
-        "/simulator/faults/{fault_id}",
-        simulator.remove_fault,
-        tag="Simulator",
-        summary="Repair one fault",
-        path_params={"fault_id": "Id of the fault."},
-        answers={200: Answer("The faults that are left.", [])},
-        errors=(404,),
-    )
-    yield Route(
-        POST,
-        "/simulator/advance",
-        simulator.advance,
-        tag="Simulator",
-        summary="Let simulated time pass as fast as the machine goes",
-        body=AdvanceSchema,
-        answers={200: Answer("The time of the unit.", {"utc_time": "2026-01-31T12:46:00.000Z"})},
     )
