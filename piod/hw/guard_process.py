@@ -55,6 +55,9 @@ HOLDER_GRACE_S = 1.0
 HUNG_ON_S = 0.4
 """How long an output stays on that a hung daemon turns on all the same."""
 
+MAX_WAIT_S = 3600.0
+"""Longer, it looks again in between: poll takes 24 days at most, and fails above."""
+
 MAX_LINE_BYTES = 4096
 """PIPE_BUF: up to here, a write to a pipe is all or nothing."""
 
@@ -141,8 +144,8 @@ class _Guard:
         poller.register(self._commands_fd, select.POLLIN)
         listening = True
         while listening:
-            wait_s = self._next_due() - time.monotonic()
-            poller.poll(None if wait_s == float("inf") else max(0.0, wait_s) * 1000)
+            wait_s = min(self._next_due() - time.monotonic(), MAX_WAIT_S)
+            poller.poll(max(0.0, wait_s) * 1000)
             listening = self._drain()  # always before anything is fired
             if listening:
                 self._act(time.monotonic())

@@ -159,7 +159,7 @@ def test_output_is_turned_off_when_its_deadline_has_passed_and_no_other(
     unit: Unit, guarded: GuardLink
 ) -> None:
     guarded.beat()
-    guarded.on("pwm:17")
+    guarded.on("pwm:17", 1e15)
     guarded.on("pwm:12", time.monotonic() + 0.1)
     assert reports(guarded, 1) == ["fired deadline pwm:12"]
     assert is_off(unit.pump)

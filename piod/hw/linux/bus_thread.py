@@ -25,6 +25,9 @@ from piod.errors import BusError
 
 log = logging.getLogger(__name__)
 
+MAX_WAIT_S = 3600.0
+"""A later timer is looked at again then: poll takes 24 days at most, and fails above."""
+
 T = TypeVar("T")
 Work = Callable[[], None]
 
@@ -137,7 +140,8 @@ class BusThread:
         timeout_ms = None
         if self._timers:
             due = min(when_s for when_s, _ in self._timers.values())
-            timeout_ms = max(0, math.ceil((due - time.monotonic()) * 1000))
+            wait_s = min(due - time.monotonic(), MAX_WAIT_S)
+            timeout_ms = max(0, math.ceil(wait_s * 1000))
         for fd, _ in self._poller.poll(timeout_ms):
             if fd == self._wake_fd:
                 os.eventfd_read(fd)

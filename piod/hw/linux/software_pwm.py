@@ -186,6 +186,8 @@ class TimedPwm:
             failed = False
             while self._on_s > 0:
                 edge_s += self._on_s if level else self._off_s
+                # after a stall, go on in step with the clock: no burst to catch up
+                edge_s = max(edge_s, time.monotonic() - self._on_s - self._off_s)
                 # the lock is only let go in this wait: nothing here writes after off()
                 if self._changed.wait(max(0.0, edge_s - time.monotonic())):
                     edge_s, level = time.monotonic(), True
