@@ -16,6 +16,7 @@ ROUNDS = 5
 REQUESTS = 1000
 HEALTH = "/unit_api/health"
 RUN = "/unit_api/jobs/run/job_name/stirring"
+SETTINGS = "/unit_api/jobs/settings/job_name/stirring"
 KIB_PER_MIB = 1024
 
 
@@ -75,8 +76,7 @@ def _memory() -> Iterator[Figure]:
     with data_dir() as directory, piod(directory) as unit:
         with Client(unit) as client:
             client.ask("POST", RUN, {"options": {"target_rpm": 500}})
-            while b"ready" not in _settings(client):
-                time.sleep(0.05)
+            client.await_answer(SETTINGS, lambda answer: b'"$state":"ready"' in answer)
         _request(unit)
         daemon_mib = _alone_mib(unit.pid)
         guard = _child(unit.pid)
@@ -119,11 +119,6 @@ def _request(server: Server) -> None:
     with Client(server) as client:
         for _ in range(REQUESTS):
             client.ask("GET", HEALTH)
-
-
-def _settings(client: Client) -> bytes:
-    client.send("GET", "/unit_api/jobs/settings/job_name/stirring")
-    return client.receive()[1]
 
 
 def _alone_mib(pid: int) -> float:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.figures import Figure
-from bench.processes import Broken, Client, Server, bare, data_dir, piod
+from bench.processes import POLL_S, POLL_TIMEOUT_S, Broken, Client, Server, bare, data_dir, piod
 from piod.jobs.stirring import KICK_S
 
 ROUNDS = 9
@@ -23,8 +23,6 @@ RUN = "/unit_api/jobs/run/job_name/stirring"
 STOP = "/unit_api/jobs/stop/all"
 SETTINGS = "/unit_api/jobs/settings/job_name/stirring"
 ANSWER_BYTES = 150
-POLL_S = 0.0005
-TIMEOUT_S = 10.0
 KICK_MS = 1000 * KICK_S
 
 
@@ -102,9 +100,9 @@ def _run(unit: Server, **options: float) -> tuple[float, float]:
     with Client(unit) as client, Client(unit) as watcher:
         started_s = time.perf_counter()
         launched = json.loads(client.ask("POST", RUN, {"options": options}))
-        _poll(watcher, SETTINGS, lambda answer: b'"$state":"ready"' in answer)
+        watcher.await_answer(SETTINGS, lambda answer: b'"$state":"ready"' in answer)
         ready_s = time.perf_counter()
-        _poll(watcher, launched["result_url_path"], lambda answer: b'"complete"' in answer)
+        watcher.await_answer(launched["result_url_path"], lambda answer: b'"complete"' in answer)
         complete_s = time.perf_counter()
     return 1000 * (ready_s - started_s), 1000 * (complete_s - started_s)
 
@@ -126,7 +124,7 @@ def _stop(unit: Server, directory: Path, *, was_on: bool) -> tuple[float, float]
         started_s = time.perf_counter()
         client.send("POST", STOP)
         while any_on():
-            if time.perf_counter() > started_s + TIMEOUT_S:
+            if time.perf_counter() > started_s + POLL_TIMEOUT_S:
                 raise Broken("the output did not go off")
         off_s = time.perf_counter()
         status, answer = client.receive()
@@ -134,18 +132,8 @@ def _stop(unit: Server, directory: Path, *, was_on: bool) -> tuple[float, float]
         if status != 202:
             raise Broken(f"POST {STOP}: {status} {answer!r}")
         task = json.loads(answer)["result_url_path"]
-        _poll(client, task, lambda result: b'"complete"' in result)
+        client.await_answer(task, lambda result: b'"complete"' in result)
     return 1000 * (off_s - started_s), 1000 * (answered_s - started_s)
-
-
-def _poll(client: Client, path: str, there: Callable[[bytes], bool]) -> None:
-    until_s = time.perf_counter() + TIMEOUT_S
-    while time.perf_counter() < until_s:
-        client.send("GET", path)
-        if there(client.receive()[1]):
-            return
-        time.sleep(POLL_S)
-    raise Broken(f"GET {path} never showed what was waited for")
 
 
 def _post_ms(client: Client, commit: Callable[[], None], *, commits: int) -> float:

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 END_TIMEOUT_S = 10.0
+POLL_S = 0.0005
+POLL_TIMEOUT_S = 10.0
 UNIT_NAME = "bench"
 
 
@@ -120,6 +122,16 @@ class Client:
         if status >= 300:
             raise Broken(f"{method} {path}: {status} {answer.decode('utf-8', 'replace')}")
         return answer
+
+    def await_answer(self, path: str, there: Callable[[bytes], bool]) -> None:
+        """GET ``path``, whatever its status, every POLL_S until ``there`` is true of the body."""
+        until_s = time.monotonic() + POLL_TIMEOUT_S
+        while time.monotonic() < until_s:
+            self.send("GET", path)
+            if there(self.receive()[1]):
+                return
+            time.sleep(POLL_S)
+        raise Broken(f"GET {path} never showed what was waited for")
 
 
 def cpu_s(pid: int) -> float:

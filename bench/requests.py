@@ -43,8 +43,7 @@ def measure() -> Iterator[Figure]:
             with Client(unit) as client:
                 for number in (1, 2, 3):
                     client.ask("POST", f"/unit_api/jobs/run/job_name/idle_{number}")
-                while client.ask("GET", RUNNING).count(b'"job_id"') < 3:
-                    pass
+                client.await_answer(RUNNING, lambda answer: answer.count(b'"job_id"') == 3)
             yield from _compare(load, unit, RUNNING, "jobs/running (3 jobs)", aim=0.6)
 
 

@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -42,8 +43,13 @@ MAX_STARVATION_WALL_S = 0.05
 
 def timestamp(unix_s: float) -> str:
     """UTC, ISO 8601, milliseconds, ``Z``: ``2026-01-31T12:45:00.123Z``."""
-    text = datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")
-    return text.removesuffix("+00:00") + "Z"
+    seconds, microseconds = divmod(round(unix_s * 1_000_000), 1_000_000)
+    return f"{_whole_second(seconds)}.{microseconds // 1000:03d}Z"
+
+
+@lru_cache(maxsize=8)
+def _whole_second(unix_s: int) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).isoformat()[:19]
 
 
 class Timer(Protocol):

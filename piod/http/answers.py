@@ -43,6 +43,9 @@ CHALLENGE: Mapping[str, str] = {hdrs.WWW_AUTHENTICATE: 'Basic realm="Pioreactor 
 """What a 401 must carry (RFC 9110, 15.5.2)."""
 
 
+JSON_HEADERS: Mapping[str, str] = {hdrs.CONTENT_TYPE: "application/json"}
+
+
 def json_bytes(value: object) -> bytes:
     """Compact UTF-8 JSON.
 
@@ -58,9 +61,7 @@ def json_answer(
     value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
     """An answer with ``value`` as its JSON body."""
-    response = web.Response(
-        body=json_bytes(value), status=status, headers={hdrs.CONTENT_TYPE: "application/json"}
-    )
+    response = web.Response(body=json_bytes(value), status=status, headers=JSON_HEADERS)
     if headers:
         response.headers.update(headers)
     return response

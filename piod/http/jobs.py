@@ -26,7 +26,7 @@ from piod.actors.jobs import (
 from piod.actors.tasks import Launch
 from piod.errors import BadRequest, NotFound, Unavailable
 from piod.events import JsonValue
-from piod.http.answers import json_answer, json_bytes
+from piod.http.answers import JSON_HEADERS, json_answer, json_bytes
 from piod.http.decode import Decoded, Object, StrictText, decode_json, decode_query, plain_text
 from piod.http.tasks import ASK_TIMEOUT_S, TaskHandlers
 from piod.storage.ledger import Ledger
@@ -34,6 +34,7 @@ from piod.storage.rows import JobRow
 
 SETTING_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
+REMEMBERED_ROWS = 100
 
 ENVIRONMENT = ("EXPERIMENT", "JOB_SOURCE", "ACTIVE", "MODEL_NAME", "MODEL_VERSION")
 """The keys of ``env`` that mean something here. Path-like ones of a leader never do."""
@@ -183,6 +184,7 @@ class JobHandlers:
         self._tasks = tasks
         self._ledger = ledger
         self._capabilities = json_bytes(capabilities)
+        self._encoded: dict[str, tuple[JobRow, bytes]] = {}
 
     # -- running and stopping -------------------------------------------------------
 
@@ -265,7 +267,18 @@ class JobHandlers:
         return await self._jobs.ask(Running(which), timeout=ASK_TIMEOUT_S)
 
     async def _rows(self, which: JobFilter) -> web.Response:
-        return json_answer([_row(view.row) for view in await self._running(which)])
+        rows = [self._row_bytes(view.row) for view in await self._running(which)]
+        return web.Response(body=b"[" + b",".join(rows) + b"]", headers=JSON_HEADERS)
+
+    def _row_bytes(self, row: JobRow) -> bytes:
+        """A running job as JSON, encoded once: leaders ask often, and rows seldom change."""
+        row_then, encoded = self._encoded.get(row.job_id, (None, b""))
+        if row_then is not row:
+            if len(self._encoded) >= REMEMBERED_ROWS:
+                self._encoded.clear()
+            encoded = json_bytes(_row(row))
+            self._encoded[row.job_id] = (row, encoded)
+        return encoded
 
     # -- settings -------------------------------------------------------------------
 
