@@ -1,7 +1,7 @@
 """piod: the daemon that runs one Pioreactor.
 
-This module stays empty of imports: the guard process is forked before anything
-heavy is loaded, and ``piod safe-outputs`` must be quick.
+This module stays empty of imports: the guard process must stay small, and
+``piod safe-outputs`` quick.
 """
 
 __version__ = "0.1.0"

@@ -1,6 +1,6 @@
 """The command line: ``piod serve``, ``piod safe-outputs``, ``piod --version``.
 
-``serve`` locks the data directory, forks the guard and turns every output off
+``serve`` locks the data directory, starts the guard and turns every output off
 before it imports anything heavy. ``safe-outputs`` never does.
 """
 
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from piod import __version__
-from piod.hw.guard import fork_guard
+from piod.hw.guard import spawn_guard
 
 END_JOBS_TIMEOUT_S = 0.4
 """How long safe-outputs waits for a living daemon before it acts by itself."""
@@ -81,8 +81,7 @@ def _serve(parsed: argparse.Namespace) -> int:
 
     data_dir = (parsed.data_dir or launch.default_data_dir()).absolute()
     lock_fd = launch.lock(data_dir)
-    # before anything heavy: the guard stays small, and shares what it has with the daemon
-    guard = fork_guard(keep_fds=(lock_fd,))
+    guard = spawn_guard(keep_fds=(lock_fd,))
     try:
         decided = launch.decide(
             data_dir,

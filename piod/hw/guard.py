@@ -1,7 +1,6 @@
 """The daemon's end of the guard, its dead man's switch (``piod.hw.guard_process``).
 
-:func:`fork_guard` starts it before the heavy imports, so that it shares most of
-its memory; :func:`spawn_guard` and :meth:`GuardLink.restart` start it anew.
+:func:`spawn_guard` starts it, and :meth:`GuardLink.restart` starts it anew.
 Imports nothing that the guard does not need.
 """
 
@@ -12,11 +11,11 @@ import sys
 import time
 from _thread import allocate_lock
 
-from piod.hw.guard_process import LATE_AFTER_S, MAX_LINE_BYTES, be_the_guard
+from piod.hw.guard_process import LATE_AFTER_S, MAX_LINE_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
 
 BEAT_EVERY_S = 0.5
 """How often the daemon's event loop is to call :meth:`GuardLink.beat`."""
@@ -170,33 +169,14 @@ class GuardLink:
         return True
 
 
-def fork_guard(keep_fds: Collection[int] = (), late_after_s: float = LATE_AFTER_S) -> GuardLink:
-    """Fork the guard off this process: early, with one thread and few modules loaded.
-
-    The guard closes every inherited file but stderr and ``keep_fds``: a lock on
-    the data directory stays held until all outputs are off. Raises OSError.
-    """
-    daemon_pid = os.getpid()
-    commands_read, commands_write, reports_read, reports_write = _pipes()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            os.close(commands_write)
-            os.close(reports_read)
-            be_the_guard(commands_read, reports_write, daemon_pid, late_after_s, keep_fds)
-            status = 0
-        finally:
-            # Never return into the daemon's code, nor flush its buffers twice. A
-            # guard that crashed is missed: the daemon reads EOF.
-            os._exit(status)
-    os.close(commands_read)
-    os.close(reports_write)
-    return GuardLink(pid, commands_write, reports_read, late_after_s)
-
-
 def spawn_guard(keep_fds: Iterable[int] = (), late_after_s: float = LATE_AFTER_S) -> GuardLink:
-    """Start a guard in a fresh interpreter: possible at any time. Raises OSError."""
+    """Start a guard. Raises OSError.
+
+    It is a process in an interpreter of its own, which takes less memory than a
+    fork of this one and can be done at any time. It closes every inherited file
+    but stderr and ``keep_fds``: a lock on the data directory stays held until all
+    outputs are off.
+    """
     return GuardLink(*_spawn(keep_fds, late_after_s), late_after_s)
 
 

@@ -92,7 +92,7 @@ def _take_a_name() -> None:
     """Be ``piod-guard``: whoever kills ``piod serve`` by name must not kill the guard with it.
 
     The command line that others see lies in this process's own memory
-    (``arg_start`` and ``arg_end`` of proc(5)), a fork has its parent's.
+    (``arg_start`` and ``arg_end`` of proc(5)).
     """
     try:
         with open("/proc/self/stat", "rb") as file:

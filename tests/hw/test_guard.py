@@ -20,8 +20,8 @@ from piod.hw.off import line_recipe, pwm_recipe, simulated_recipe
 
 DAEMON = """
 import sys
-from piod.hw.guard import fork_guard
-guard = fork_guard()
+from piod.hw.guard import spawn_guard
+guard = spawn_guard()
 assert "asyncio" not in sys.modules
 import asyncio
 from pathlib import Path
@@ -332,8 +332,8 @@ def test_files_of_the_daemon_are_not_held_open_by_the_guard(
 
 HOLDER = """
 import sys, time
-from piod.hw.guard import fork_guard
-guard = fork_guard(late_after_s=0.2)
+from piod.hw.guard import spawn_guard
+guard = spawn_guard(late_after_s=0.2)
 guard.register("pwm:17", sys.argv[1])
 guard.beat()
 if sys.argv[2] == "on":
