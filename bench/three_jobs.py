@@ -22,6 +22,7 @@ from piod.hw.simulator.setup import simulated_unit
 from piod.hw.wiring import load_wiring
 from piod.jobs.job import Job, Options, Unit
 from piod.launch import DEFAULT_HAT, SIMULATED_MODEL
+from piod.system import NoSystem
 
 UNIT_NAME = "bench"
 
@@ -82,6 +83,7 @@ async def serve(data_dir: Path) -> None:
             config=config,
             wiring=wiring,
             models=models,
+            system=NoSystem("a benchmark has none"),
             default_model=SIMULATED_MODEL,
             kinds={kind.job_name: kind for kind in (Idle1, Idle2, Idle3)},
             before_answer=silicon.flush,

@@ -266,7 +266,10 @@ class _ClockSelector(selectors.BaseSelector):
         self.clock: SimulatedClock | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if self.clock is None or (timeout is not None and timeout <= 0):
+        if self.clock is None:
+            return self._selector.select(timeout)
+        if timeout is not None and timeout <= 0:
+            self.clock.woke()
             return self._selector.select(timeout)
         events = self._selector.select(0)
         if events:

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
@@ -22,44 +24,65 @@ from aiohttp import web
 
 from piod import __version__
 from piod.actors.actor import Actor, Life, Ref
-from piod.actors.buses import BusState, GpioBus, PwmBus
+from piod.actors.buses import BusState, GpioBus, I2cBus, PwmBus
 from piod.actors.guardian import Guardian, GuardState
+from piod.actors.hardware_check import HardwareCheck
 from piod.actors.hub import Hub
 from piod.actors.job import JobRecord, Publisher
 from piod.actors.jobs import JobFilter, Jobs, ResumeLost, Running, Stop
 from piod.actors.model import ModelKey, UnitModel, remembered_model
 from piod.actors.recorder import Recorder
 from piod.actors.supervisor import Child, Supervisor
-from piod.actors.tasks import Tasks
+from piod.actors.system import UPDATE_LOCK, System
+from piod.actors.tasks import GoOn, Tasks
 from piod.actors.unit import JobUnit
-from piod.calibrations.store import CalibrationStore
+from piod.calibrations.store import CalibrationStore, EstimatorStore
 from piod.clock import Clock, timestamp
 from piod.config import Config, ConfigFiles
 from piod.errors import BusError, PiodError
 from piod.http.application import build_application
+from piod.http.archives import ArchiveHandlers
+from piod.http.calibrations import CalibrationHandlers, EstimatorHandlers
+from piod.http.files import FileHandlers
 from piod.http.jobs import JobHandlers
+from piod.http.plugins import PluginHandlers
 from piod.http.simulator import SimulatorHandlers
+from piod.http.system import HardwareHandlers, SystemHandlers
+from piod.http.table.calibrations import calibration_routes, estimator_routes
+from piod.http.table.files import file_routes
 from piod.http.table.jobs import job_routes
+from piod.http.table.plugins import plugin_routes
 from piod.http.table.simulator import simulator_routes
+from piod.http.table.system import system_routes
 from piod.http.tasks import TaskHandlers
 from piod.http.unit import UnitHandlers
 from piod.hw.guard import GuardLink
 from piod.hw.models import Models
-from piod.hw.ports import GpioPort, PwmPort
+from piod.hw.ports import GpioPort, I2cPort, PwmPort
 from piod.hw.wiring import Wiring
-from piod.jobs.capabilities import capabilities
 from piod.jobs.job import Job, Unit
 from piod.jobs.registry import JOBS
+from piod.plugins.packages import PackageInstaller
+from piod.plugins.plugins import Plugins
+from piod.plugins.registry import JobRegistry
+from piod.plugins.simulated import SimulatedInstaller
 from piod.restarts import FOR_EVER
+from piod.storage import imports
 from piod.storage.ledger import Ledger
+from piod.storage.pointers import ActivePointers
+from piod.storage.tree import Tree
+from piod.system import SystemPort
 
 log = logging.getLogger(__name__)
 
 A = TypeVar("A", bound="Actor[object]")
+BusRef = Ref[PwmBus] | Ref[GpioBus] | Ref[I2cBus]
 
 ASK_TIMEOUT_S = 1.0
 END_TIMEOUT_S = 3.5
 """Wall time in which jobs are expected to end when the daemon does."""
+CLOSE_TIMEOUT_S = 1.0
+"""Wall time that a bus has to turn everything off at the end; then the guard does it."""
 RECENT_LOST = 20
 
 
@@ -72,6 +95,9 @@ class Board(Protocol):
     @property
     def gpio(self) -> GpioPort: ...
 
+    @property
+    def i2c(self) -> I2cPort: ...
+
 
 @dataclass(frozen=True)
 class _Access:
@@ -79,6 +105,8 @@ class _Access:
 
     allowed_origins: Sequence[str]
     api_key: str | None
+    unknown: str | None
+    """Why it is not known who may call: the configuration could never be read."""
 
     @classmethod
     def of(cls, config: Config) -> _Access:
@@ -86,17 +114,8 @@ class _Access:
         return cls(
             [origin.strip() for origin in origins.split(",") if origin.strip()],
             config.text("ui_basic_auth", "api_key", None) or None,
+            config.problem,
         )
-
-
-class _LedgerPointers:
-    """The active calibrations, as the ledger keeps them."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-
-    async def get(self, kind: str, device: str) -> str | None:
-        return await self._ledger.get_meta(f"active_{kind}:{device}")
 
 
 class Daemon:
@@ -149,9 +168,11 @@ async def build(
     config: ConfigFiles,
     wiring: Wiring,
     models: Models,
+    system: SystemPort,
     fixed_model: ModelKey | None = None,
     default_model: ModelKey | None = None,
     kinds: Mapping[str, type[Job]] = JOBS,
+    installer: PackageInstaller | None = None,
     guard: GuardLink | None = None,
     keep_fds: Sequence[int] = (),
     simulator: SimulatorHandlers | None = None,
@@ -159,6 +180,8 @@ async def build(
 ) -> AsyncIterator[Daemon]:
     """A running daemon on ``board``; it ends, outputs off, when the context does.
 
+    ``kinds`` are the built-in jobs; plugins add theirs. ``installer`` installs
+    packages of plugins; without one an install is recorded and runs nothing.
     ``guard`` is the guard's link, if there is one; a new guard inherits
     ``keep_fds``. ``simulator`` adds the simulator's doors; ``before_answer`` runs
     before each answer leaves.
@@ -167,6 +190,7 @@ async def build(
     hub = Hub()
     supervisor = Supervisor(clock)
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(_close, board.i2c)
         stack.push_async_callback(_close, board.gpio)
         stack.push_async_callback(_close, board.pwm)
         stack.push_async_callback(supervisor.stop_all)
@@ -178,8 +202,9 @@ async def build(
         # outputs off before anything else
         pwm = cast(Ref[PwmBus], start("pwm bus", lambda: PwmBus(board.pwm, clock, hub)))
         gpio = cast(Ref[GpioBus], start("gpio bus", lambda: GpioBus(board.gpio)))
+        i2c = cast(Ref[I2cBus], start("i2c bus", lambda: I2cBus(board.i2c)))
         await asyncio.sleep(0)
-        for bus in (pwm, gpio):
+        for bus in (pwm, gpio, i2c):
             await bus.ask(BusState(), timeout=30)
 
         guardian: Ref[Guardian] | None = None
@@ -193,13 +218,26 @@ async def build(
             await asyncio.to_thread((data_dir / "storage").mkdir, parents=True, exist_ok=True)
         ledger = await Ledger.open(data_dir / "storage" / "piod.sqlite", clock.hold)
         stack.push_async_callback(_closed_after, supervisor, ledger)
-        await ledger.fail_orphans(timestamp(clock.time()))
+        await imports.settle(data_dir, ledger, clock.hold)
+        updates = await ledger.open_tasks(UPDATE_LOCK)
         model = UnitModel(
             models, ledger, fixed_model, await remembered_model(models, ledger) or default_model
         )
-        calibrations = CalibrationStore(
-            data_dir / "storage" / "calibrations", _LedgerPointers(ledger), clock.hold
+        pointers = ActivePointers(ledger)
+        calibrations = CalibrationStore(data_dir / "storage" / "calibrations", pointers, clock.hold)
+        estimators = EstimatorStore(data_dir / "storage" / "estimators", pointers, clock.hold)
+        await calibrations.prepare()
+        await estimators.prepare()
+
+        registry = JobRegistry(kinds)
+        plugins = Plugins(
+            data_dir,
+            registry,
+            installer or SimulatedInstaller(data_dir, clock.hold),
+            clock.hold,
+            skip=bool(os.environ.get("SKIP_PLUGINS")),
         )
+        await plugins.load()
 
         def make_unit(
             record: JobRecord, life: Life, lost: Callable[[PiodError], None], publisher: Publisher
@@ -218,7 +256,6 @@ async def build(
             )
 
         start("recorder", lambda: Recorder(hub, ledger, clock))
-        tasks = cast(Ref[Tasks], start("tasks", lambda: Tasks(ledger, clock.time)))
         jobs = cast(
             Ref[Jobs],
             start(
@@ -226,7 +263,7 @@ async def build(
                 lambda: Jobs(
                     unit_name=unit_name,
                     leader_name=leader_name,
-                    kinds=kinds,
+                    kinds=registry,
                     make_unit=make_unit,
                     model=model,
                     pwm=pwm,
@@ -237,13 +274,38 @@ async def build(
                 ),
             ),
         )
+        is_leader = unit_name == leader_name
+        machine = cast(
+            Ref[System],
+            start(
+                "system",
+                lambda: System(system, is_leader=is_leader, jobs=jobs, pwm=pwm, ledger=ledger),
+            ),
+        )
+        # last, so that they end first: what their work waits for must not fail them at the end
+        tasks = cast(Ref[Tasks], start("tasks", lambda: Tasks(ledger, clock.time, UPDATE_LOCK)))
         await asyncio.sleep(0)
         await jobs.ask(Running(), timeout=30)
 
         async def examine() -> Mapping[str, object]:
-            return await _examine(config, model, ledger, {"pwm": pwm, "gpio": gpio}, guardian)
+            buses: Mapping[str, BusRef] = {"pwm": pwm, "gpio": gpio, "i2c": i2c}
+            return await _examine(config, model, ledger, buses, guardian)
 
         task_handlers = TaskHandlers(tasks, unit_name)
+        system_handlers = SystemHandlers(
+            system=machine, tasks=task_handlers, clock=clock, config=config, is_leader=is_leader
+        )
+        for task in updates:
+            work = partial(system_handlers.await_update, task.task_id)
+            await tasks.ask(GoOn(task, work), timeout=ASK_TIMEOUT_S)
+        tree = Tree(data_dir)
+
+        async def reload_files() -> None:
+            """After an import; the rest is read again whenever it has changed."""
+            await calibrations.prepare()
+            await estimators.prepare()
+            await plugins.load()
+
         routes = [
             *job_routes(
                 UnitHandlers(
@@ -254,7 +316,40 @@ async def build(
                     jobs=jobs,
                     tasks=task_handlers,
                     ledger=ledger,
-                    capabilities=capabilities(kinds.values()),
+                    kinds=registry,
+                ),
+            ),
+            *plugin_routes(PluginHandlers(plugins, task_handlers)),
+            *system_routes(
+                system_handlers,
+                HardwareHandlers(
+                    tasks=task_handlers,
+                    models=models,
+                    check=HardwareCheck(
+                        i2c, data_dir / "hardware", wiring.hat_version, clock.hold
+                    ).check,
+                ),
+            ),
+            *calibration_routes(
+                CalibrationHandlers(
+                    calibrations,
+                    unit_name,
+                    lambda: config.current().items("od_config.photodiode_channel").values(),
+                )
+            ),
+            *estimator_routes(EstimatorHandlers(estimators, unit_name)),
+            *file_routes(
+                FileHandlers(tree, task_handlers, clock.hold),
+                ArchiveHandlers(
+                    tree=tree,
+                    tasks=task_handlers,
+                    jobs=jobs,
+                    ledger=ledger,
+                    unit_name=unit_name,
+                    leader_name=leader_name,
+                    version=__version__,
+                    clock=clock,
+                    reload=reload_files,
                 ),
             ),
             *(simulator_routes(simulator) if simulator is not None else ()),
@@ -282,11 +377,14 @@ async def build(
         yield daemon
 
 
-async def _close(port: PwmPort | GpioPort) -> None:
+async def _close(port: PwmPort | GpioPort | I2cPort) -> None:
     try:
-        await port.close()
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await port.close()
     except BusError as error:
         log.critical("a bus could not be closed, the guard looks after it: %s", error.message)
+    except TimeoutError:
+        log.critical("a bus does not close, the guard looks after it")
 
 
 async def _closed_after(supervisor: Supervisor, ledger: Ledger) -> None:
@@ -299,7 +397,7 @@ async def _examine(
     config: ConfigFiles,
     model: UnitModel,
     ledger: Ledger,
-    buses: Mapping[str, Ref[PwmBus] | Ref[GpioBus]],
+    buses: Mapping[str, BusRef],
     guardian: Ref[Guardian] | None,
 ) -> Mapping[str, object]:
     """What health tells besides the documented keys."""
@@ -311,13 +409,17 @@ async def _examine(
         problems.append("the reactor model is not known: the strictest limits of all models hold")
     for name, bus in buses.items():
         try:
-            # the two kinds of bus answer the same message; a union of refs hides that
+            # all kinds of bus answer the same message; a union of refs hides that
             report = await cast(Ref[PwmBus], bus).ask(BusState(), timeout=ASK_TIMEOUT_S)
         except PiodError as refusal:
             problems.append(f"{name} bus: {refusal.message}")
         else:
             if report.problem is not None:
                 problems.append(f"{name} bus: {report.problem}")
+            problems += [
+                f"{name} output GPIO {pin} of {owner} is not confirmed to be off; piod keeps trying"
+                for pin, owner in report.going_off.items()
+            ]
     if guardian is not None:
         try:
             if not (await guardian.ask(GuardState(), timeout=ASK_TIMEOUT_S)).alive:

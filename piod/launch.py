@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from piod.config import Config, ConfigFiles
@@ -203,6 +203,17 @@ def turn_outputs_off(
     return safe.turn_all_off(safe.simulated_recipes(str(data_dir), outputs)), resumed
 
 
+def started_anew(launch: Launch) -> Launch:
+    """The same simulated unit after a reboot: outputs off, its plant brought up to now.
+
+    To be called while no daemon runs. Blocks.
+    """
+    hardware = launch.wired
+    pins = pins_to_turn_off(launch.data_dir / "hardware", hardware.hat_version, hardware.model)
+    lines, resumed = turn_outputs_off(launch.data_dir, pins, simulate=True)
+    return replace(launch, resumed_plant=resumed, outputs_not_off=failures(lines))
+
+
 def failures(lines: list[str]) -> list[str]:
     """Those of the lines of :func:`turn_outputs_off` that tell of an output still on."""
     return [line for line in lines if line.startswith(safe.FAILED)]
@@ -225,13 +236,20 @@ def decide(
 ) -> Launch:
     """Turn every output off and decide the rest; None: not named on the command line.
 
-    Outputs come first: what is wrong with the rest is refused after that. Then a
-    simulated unit's missing files are made.
+    Outputs come first: what is wrong with the rest is refused after that. Then an
+    interrupted import is completed, and a simulated unit's missing files are made.
     """
     unit = unit_name or machine_name()
     config = configuration(data_dir)
     pins = output_pins(data_dir, config.current(), simulate=simulate, hat=hat, model=model)
     lines, resumed = turn_outputs_off(data_dir, pins, simulate=simulate)
+    # only now: nothing that is not needed for that is imported before the outputs are off
+    from piod.storage.swap import recover
+
+    if recover(data_dir):
+        # the interrupted import may have brought the wiring, only now in its place
+        pins = output_pins(data_dir, config.current(), simulate=simulate, hat=hat, model=model)
+        lines += turn_outputs_off(data_dir, pins, simulate=simulate, daemon_lives=True)[0]
     if simulate:
         from piod.defaults import write_defaults
 

@@ -10,6 +10,10 @@ from __future__ import annotations
 MAX_DEPTH = 32
 """Deepest nesting that is read; the records of this project stay below 8."""
 
+MAX_VALUES = 20_000
+"""How many scalars, lists and mappings are read; the records of this project have hundreds.
+Each costs time: a megabyte of them keeps a small Raspberry Pi busy for half a minute."""
+
 
 class YamlProblem(ValueError):
     """The text is not YAML that piod reads; the message says why and, mostly, on which line."""
@@ -19,8 +23,8 @@ def load(text: str) -> object:
     """The one document in ``text``, of plain types (YAML 1.1); None when it is empty.
 
     Raises :class:`YamlProblem`, also for what would be risky to load: nesting
-    beyond MAX_DEPTH, and aliases, with which a small text can stand for an
-    endless document.
+    beyond MAX_DEPTH, more than MAX_VALUES, and aliases, with which a small text
+    can stand for an endless document.
     """
     import yaml
 
@@ -29,7 +33,7 @@ def load(text: str) -> object:
         text.encode("utf-8")
         # The events come first, from a flat loop: composing a deeply nested
         # document recurses in C and takes the whole process down.
-        depth = 0
+        depth = values = 0
         for event in yaml.parse(text, Loader=loader):
             mark = event.start_mark
             line = 0 if mark is None else mark.line + 1
@@ -41,6 +45,9 @@ def load(text: str) -> object:
                 depth -= 1
             if depth > MAX_DEPTH:
                 raise YamlProblem(f"line {line}: nested deeper than {MAX_DEPTH} levels")
+            values += isinstance(event, yaml.NodeEvent)
+            if values > MAX_VALUES:
+                raise YamlProblem(f"line {line}: more than {MAX_VALUES} values")
         document: object = yaml.load(text, Loader=loader)  # a safe loader, C or Python
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark

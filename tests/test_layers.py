@@ -1,6 +1,6 @@
 """Imports point downwards only (docs/architecture.md).
 
-http → actors → jobs, calibrations → hw, storage → the modules at the bottom. Of hw,
+http → actors, plugins → jobs, calibrations → hw, storage → the modules at the bottom. Of hw,
 jobs see the ports alone. dbus_next and aiohttp_apispec each have one importer.
 """
 
@@ -17,12 +17,13 @@ PACKAGE = Path(__file__).parent.parent / "piod"
 RANKS = {
     "http": 5,
     "actors": 4,
+    "plugins": 4,
     "jobs": 3,
     "calibrations": 2,
     "hw": 1,
     "storage": 1,
 }
-BOTTOM = {"errors", "clock", "config", "events", "restarts", "yaml_text", "__init__"}
+BOTTOM = {"errors", "clock", "config", "events", "restarts", "yaml_text", "system", "__init__"}
 TOP = {"daemon", "serve", "launch", "cli", "control", "logs", "defaults", "__main__"}
 """The composition root and what only it uses."""
 

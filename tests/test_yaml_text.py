@@ -27,6 +27,7 @@ def test_plain_document_is_loaded() -> None:
         ("a: 1\n---\nb: 2\n", "line 2: but found another document"),
         ("a: &x [1]\nb: *x\n", "line 2: aliases"),
         ("[" * 100 + "]" * 100, "nested deeper than 32"),
+        ("- a\n" * 30_000, "line 20000: more than 20000 values"),
         ("!!python/object/apply:os.getcwd []", "could not determine a constructor"),
         ("created_at: 2026-13-45T00:00:00Z", "month must be in 1..12"),
         ("!!bool maybe", "a value cannot be read"),

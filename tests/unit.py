@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,13 @@ from piod.daemon import Daemon, build
 from piod.http.simulator import SimulatorHandlers
 from piod.hw.models import load_models
 from piod.hw.simulator.board import SimulatedBoard
+from piod.hw.simulator.i2c import chips_of
 from piod.hw.simulator.plant import Plant
+from piod.hw.simulator.system import PowerAction, SimulatedSystem
 from piod.hw.wiring import load_wiring
 from piod.jobs.job import Job
 from piod.jobs.registry import JOBS
+from piod.system import SystemPort
 
 STIRRING_PIN = 17
 MODEL = ("pioreactor_20ml", "1.1")
@@ -40,6 +43,8 @@ class Unit:
         board: SimulatedBoard,
         plant: Plant,
         data_dir: Path,
+        machine: SimulatedSystem,
+        power: list[PowerAction],
     ) -> None:
         self.daemon = daemon
         self.client = client
@@ -47,6 +52,9 @@ class Unit:
         self.board = board
         self.plant = plant
         self.data_dir = data_dir
+        self.machine = machine
+        self.power = power
+        """What the simulated machine was told to do; nothing follows from it here."""
 
     @property
     def duty(self) -> float:
@@ -116,11 +124,17 @@ async def running_unit(
     kinds: Mapping[str, type[Job]] = JOBS,
     fixed_model: tuple[str, str] | None = None,
     default_model: tuple[str, str] | None = MODEL,
+    leader_name: str = "leader01",
+    hat_version: str = "1.2",
+    system: SystemPort | None = None,
 ) -> AsyncIterator[Unit]:
-    """A unit on ``data_dir`` for as long as the context lasts."""
+    """A unit on ``data_dir`` for as long as the context lasts.
+
+    ``system``: instead of the simulated machine.
+    """
     if config_ini is not None:
         (data_dir / "config.ini").write_text(config_ini)
-    wiring = load_wiring(data_dir / "hardware", "1.2", MODEL)
+    wiring = load_wiring(data_dir / "hardware", hat_version, MODEL)
     plant = Plant(seed=seed, stirring_pin=STIRRING_PIN, volume_ml=15, capacity_ml=20)
     board = SimulatedBoard(
         clock,
@@ -129,23 +143,30 @@ async def running_unit(
         hall_line=wiring.hall_pin,
         button_line=wiring.button_pin,
         led_line=wiring.led_pin,
+        i2c_chips=chips_of(wiring),
     )
+    power: list[PowerAction] = []
+    machine = SimulatedSystem(data_dir / "simulator", clock, power.append)
+    machine.faults = board.faults
     async with (
+        AsyncExitStack() as stack,
         build(
             board,
             clock,
             data_dir=data_dir,
             unit_name="pio01",
-            leader_name="leader01",
+            leader_name=leader_name,
             config=ConfigFiles(data_dir),
             wiring=wiring,
             models=load_models(data_dir / "models"),
+            system=system or machine,
             fixed_model=fixed_model,
             default_model=default_model,
             kinds=kinds,
-            simulator=SimulatorHandlers(board, clock),
+            simulator=SimulatorHandlers(board, clock, machine),
         ) as daemon,
         TestClient(TestServer(daemon.application)) as client,
     ):
-        yield Unit(daemon, client, clock, board, plant, data_dir)
+        stack.callback(machine.close)
+        yield Unit(daemon, client, clock, board, plant, data_dir, machine, power)
         await asyncio.sleep(0)

@@ -21,11 +21,14 @@ that takes time is a future (:meth:`Actor.later`).
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Generic, TypeVar, cast
 
 from piod.errors import PiodError, Unavailable
+
+log = logging.getLogger(__name__)
 
 M = TypeVar("M")
 A = TypeVar("A")
@@ -76,7 +79,10 @@ class Life:
         self.ended = True
         callbacks, self._at_end = self._at_end, []
         for callback in callbacks:
-            callback()
+            try:
+                callback()
+            except Exception:  # the outputs behind the other callbacks must go off, too
+                log.exception("an output of %s may not have been turned off", self.name)
 
 
 class Ref(Generic[A]):
@@ -188,7 +194,9 @@ class Actor(Generic[M]):
         if self._children is None:
             work.close()
             raise RuntimeError(f"{self.name} is not running")
-        return self._children.create_task(self._watched(work))
+        task = self._children.create_task(self._watched(work))
+        task.add_done_callback(lambda _: work.close())  # it may never have begun
+        return task
 
     def later(self, work: Coroutine[object, object, T]) -> asyncio.Future[T]:
         """Run ``work`` as a child whose result, or refusal, answers an ask."""
@@ -249,6 +257,14 @@ class Actor(Generic[M]):
     async def _watched(self, work: Coroutine[object, object, T]) -> T:
         try:
             return await work
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # something that it awaited was cancelled: a task group would not notice
+            error = RuntimeError(f"a child of {self.name} was ended by another's cancellation")
+            self._end(error)
+            raise error from None
         except Exception as error:
             self._end(error)
             raise

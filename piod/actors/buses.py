@@ -1,8 +1,9 @@
 """The bus actors: each owns one kind of hardware and lends its outputs.
 
 Messages of :class:`PwmBus`: :class:`LeasePwm`, :class:`SetDuty`,
-:class:`ReleasePwm`, :class:`AllReleased`, :class:`RevokeAll`, :class:`BusState`.
+:class:`ReleasePwm`, :class:`AllReleased`, :class:`Revoke`, :class:`BusState`.
 Messages of :class:`GpioBus`: :class:`RecordEdges`, :class:`BusState`.
+Messages of :class:`I2cBus`: :class:`Probe`, :class:`BusState`.
 
 A lease is exclusive and tied to the :class:`~piod.actors.actor.Life` of its
 owner. When that life ends, however it ends, the output is turned off before
@@ -28,7 +29,7 @@ from piod.actors.hub import Hub
 from piod.clock import Clock
 from piod.errors import BadRequest, BusError, Conflict, DeviceMissing, Unavailable
 from piod.events import PwmChanged
-from piod.hw.ports import GpioPort, PwmPort
+from piod.hw.ports import GpioPort, I2cPort, PwmPort
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ ACCESS_TIMEOUT_S = 1.0
 """Wall time after which a hardware access counts as hung."""
 RETRY_S = (0.05, 10.0)
 """First and longest pause between attempts to open a bus, wall time."""
+MIN_HZ = 0.1
+MAX_HZ = 100_000.0
 OFF_RETRY_S = 0.05
 """Pause between attempts to turn off an output that would not, wall time."""
 ASK_TIMEOUT_S = 5.0
@@ -104,10 +107,11 @@ class AllReleased(Message["PwmBus", None]):
 
 
 @dataclass(frozen=True)
-class RevokeAll(Message["PwmBus", None]):
-    """End every lease, with ``reason``: the guard fired, or a person asked."""
+class Revoke(Message["PwmBus", None]):
+    """End the lease of ``pin``, or with None every lease: the guard turned outputs off."""
 
     reason: str
+    pin: int | None = None
 
 
 @dataclass(frozen=True)
@@ -117,10 +121,12 @@ class BusReport:
     problem: str | None
     leases: dict[int, str] = field(default_factory=dict)
     """Owner by GPIO number."""
+    going_off: dict[int, str] = field(default_factory=dict)
+    """Former owner by GPIO number, of outputs that are not confirmed to be off yet."""
 
 
 @dataclass(frozen=True)
-class BusState(Message[Union["PwmBus", "GpioBus"], BusReport]):
+class BusState(Message[Union["PwmBus", "GpioBus", "I2cBus"], BusReport]):
     """How the bus is doing; answered as long as the bus actor lives."""
 
 
@@ -132,8 +138,16 @@ class RecordEdges(Message["GpioBus", Sequence[float]]):
     window_s: float
 
 
-PwmMessage = LeasePwm | SetDuty | ReleasePwm | AllReleased | RevokeAll | BusState
+@dataclass(frozen=True)
+class Probe(Message["I2cBus", bool]):
+    """Whether a chip answers at the 7-bit I2C ``address``."""
+
+    address: int
+
+
+PwmMessage = LeasePwm | SetDuty | ReleasePwm | AllReleased | Revoke | BusState
 GpioMessage = RecordEdges | BusState
+I2cBusMessage = Probe | BusState
 
 
 async def _access(bus: str, work: Coroutine[object, object, R]) -> R:
@@ -148,7 +162,7 @@ async def _access(bus: str, work: Coroutine[object, object, R]) -> R:
 class _Opening:
     """Opens a port, again and again until it works; and anew when its device is gone."""
 
-    def __init__(self, bus: str, port: PwmPort | GpioPort) -> None:
+    def __init__(self, bus: str, port: PwmPort | GpioPort | I2cPort) -> None:
         self._bus = bus
         self._port = port
         self.problem: BusError | None = BusError(f"the {bus} bus has not been opened yet")
@@ -227,14 +241,15 @@ class PwmBus(Actor[PwmMessage]):
                 return self._take_back(lease)
             case AllReleased(owner):
                 return self.later(self._all_off(owner))
-            case RevokeAll(reason):
-                self._revoke_all(reason)
+            case Revoke(reason, pin):
+                self._revoke(reason, pin)
                 return None
             case BusState():
                 problem = self._opening.problem
                 return BusReport(
                     None if problem is None else problem.message,
                     {pin: lent.lease.owner for pin, lent in self._lent.items()},
+                    {pin: owner for pin, (owner, _) in self._going_off.items()},
                 )
             case _:
                 assert_never(message)
@@ -254,6 +269,8 @@ class PwmBus(Actor[PwmMessage]):
         if request.pin not in self._port.pins:
             known = ", ".join(map(str, self._port.pins))
             raise BadRequest(f"GPIO {request.pin} is not a PWM output; there are: {known}")
+        if not (math.isfinite(request.hz) and MIN_HZ <= request.hz <= MAX_HZ):
+            raise BadRequest(f"a PWM frequency must be {MIN_HZ} to {MAX_HZ} Hz, got {request.hz}")
         taken = self._lent.get(request.pin)
         if taken is not None:
             raise LeaseTaken(
@@ -279,6 +296,8 @@ class PwmBus(Actor[PwmMessage]):
             raise LeaseLost(f"{lease.owner} has no lease of PWM output GPIO {lease.pin} any more")
         if not (math.isfinite(duty_percent) and 0 <= duty_percent <= 100):
             raise BadRequest(f"duty cycle must be 0 to 100 %, got {duty_percent}")
+        if off_after_s is not None and not (math.isfinite(off_after_s) and off_after_s > 0):
+            raise BadRequest(f"an off-time must be above 0 s, got {off_after_s}")
         self._opening.check()
         duty_percent = round(duty_percent, 5)
         await self._drive(lease, duty_percent, off_after_s)
@@ -341,11 +360,15 @@ class PwmBus(Actor[PwmMessage]):
         if waits:
             await asyncio.wait(waits)
 
-    def _revoke_all(self, reason: str) -> None:
-        self._cut_everything()
+    def _revoke(self, reason: str, pin: int | None) -> None:
+        if pin is None:
+            self._cut_everything()
+        else:
+            self._port.cut(pin)
         for lent in tuple(self._lent.values()):
-            self._end_lease(lent.lease)
-            lent.lost(LeaseLost(f"the lease of {lent.lease.owner} was ended: {reason}"))
+            if pin in (None, lent.lease.pin):
+                self._end_lease(lent.lease)
+                lent.lost(LeaseLost(f"the lease of {lent.lease.owner} was ended: {reason}"))
 
     def _publish(self) -> None:
         on = {pin: lent.duty_percent for pin, lent in self._lent.items() if lent.duty_percent}
@@ -384,6 +407,38 @@ class GpioBus(Actor[GpioMessage]):
             raise
 
 
+class I2cBus(Actor[I2cBusMessage]):
+    """Owns the I2C bus: ADCs, LED drivers, temperature sensor."""
+
+    def __init__(self, port: I2cPort) -> None:
+        super().__init__("i2c bus")
+        self._port = port
+        self._opening = _Opening("i2c", port)
+
+    async def starting(self) -> None:
+        self.spawn(self._opening.keep_trying())
+        await self._opening.tried.wait()
+
+    async def receive(self, message: I2cBusMessage) -> object:
+        match message:
+            case Probe(address):
+                self._opening.check()
+                return self.later(self._probe(address))
+            case BusState():
+                problem = self._opening.problem
+                return BusReport(None if problem is None else problem.message)
+            case _:
+                assert_never(message)
+
+    async def _probe(self, address: int) -> bool:
+        try:
+            return await _access("i2c", self._port.probe(address))
+        except DeviceMissing as error:
+            if self._opening.gone(error):
+                self.spawn(self._opening.keep_trying())
+            raise
+
+
 class LeasedPwm:
     """One leased PWM output, as a job drives it."""
 
@@ -409,4 +464,5 @@ class EdgeCounter:
         return await self._bus.ask(RecordEdges(self._line, window_s), timeout=RECORD_TIMEOUT_S)
 
 
-RECORD_TIMEOUT_S = 120.0
+RECORD_TIMEOUT_S = 3600.0
+"""Wall time; a simulated unit may be slower than that by far."""

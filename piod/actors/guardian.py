@@ -15,14 +15,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from piod.actors.actor import Actor, Message, Ref
-from piod.actors.buses import ASK_TIMEOUT_S, PwmBus, RevokeAll
+from piod.actors.buses import ASK_TIMEOUT_S, PwmBus, Revoke
 from piod.errors import PiodError
 from piod.hw.guard import BEAT_EVERY_S, GuardLink
+from piod.hw.guard_process import HERE
 
 log = logging.getLogger(__name__)
 
 RESTART_PAUSE_S = (0.05, 5.0)
 """First and longest pause before a dead guard is started anew, wall time."""
+
+MAX_UNANSWERED = 6
+"""Beats without an answer after which a guard counts as hung."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,9 @@ class Guardian(Actor[GuardState]):
         self._pwm = pwm
         self._keep_fds = keep_fds
         self._restarts = 0
+        self._pause = RESTART_PAUSE_S[0]
+        self._unanswered = 0
+        """Beats since the guard was last heard."""
         self._readable = asyncio.Event()
 
     async def starting(self) -> None:
@@ -59,11 +66,15 @@ class Guardian(Actor[GuardState]):
     async def _beat(self) -> None:
         while True:
             self._link.beat()
+            self._unanswered += 1
+            if self._unanswered > MAX_UNANSWERED:
+                log.error("the guard process does not answer; it is replaced")
+                self._unanswered = 0
+                self._link.dismiss()
             await asyncio.sleep(BEAT_EVERY_S)
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
-        pause, longest = RESTART_PAUSE_S
         while True:
             watched = self._link.report_fd
             loop.add_reader(watched, self._readable.set)
@@ -76,8 +87,8 @@ class Guardian(Actor[GuardState]):
             finally:
                 loop.remove_reader(watched)
             log.error("the guard process has died; it is started anew")
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, longest)
+            await asyncio.sleep(self._pause)
+            self._pause = min(2 * self._pause, RESTART_PAUSE_S[1])
             try:
                 self._link.restart(self._keep_fds)
             except OSError as error:
@@ -86,16 +97,21 @@ class Guardian(Actor[GuardState]):
                 self._restarts += 1
 
     async def _hear(self, report: str) -> None:
+        if report == HERE:
+            self._unanswered = 0
+            self._pause = RESTART_PAUSE_S[0]
+            return
         what, _, rest = report.partition(" ")
         if what != "fired":
             log.critical("the guard could not turn an output off: %s", rest)
             return
         log.critical("the guard has turned outputs off (%s)", rest)
-        if rest == "heartbeat":
-            reason = "the daemon hung, and the guard turned every output off"
+        why, _, output = rest.partition(" ")
+        if why == "deadline" and output.startswith("pwm:"):
+            message = Revoke("the guard turned it off, its time was over", int(output[4:]))
         else:
-            reason = f"the guard turned it off: {rest}"
+            message = Revoke("the daemon hung, and the guard turned every output off")
         try:
-            await self._pwm.ask(RevokeAll(reason), timeout=ASK_TIMEOUT_S)
+            await self._pwm.ask(message, timeout=ASK_TIMEOUT_S)
         except PiodError as refusal:
-            log.error("the leases could not be ended: %s", refusal.message)
+            log.error("leases could not be ended: %s", refusal.message)

@@ -1,7 +1,7 @@
 """The jobs of the unit: running, stopping, finding them.
 
 Messages of :class:`Jobs`: :class:`CheckRun`, :class:`Run`, :class:`Stop`,
-:class:`Running`, :class:`ResumeLost`, :class:`NameModel`.
+:class:`Running`, :class:`ResumeLost`.
 
 A job is in the ledger, on disk, before it touches anything. When it has ended,
 for whatever reason, its outputs are confirmed to be off before its row says so.
@@ -17,7 +17,6 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import assert_never
 
 from piod.actors.actor import Actor, ActorGone, AskTimeout, Message, Ref
@@ -25,10 +24,11 @@ from piod.actors.buses import AllReleased, PwmBus
 from piod.actors.hub import Hub
 from piod.actors.job import AwaitReady, JobActor, JobRecord, MakeUnit, Publisher, State
 from piod.actors.model import UnitModel
+from piod.actors.resume import RunRequest, title, to_resume
 from piod.actors.supervisor import Child, Supervisor
 from piod.clock import Clock, timestamp
 from piod.config import Config, ConfigFiles
-from piod.errors import Conflict, NotFound, PiodError, TooManyRequests
+from piod.errors import BadRequest, BusError, Conflict, NotFound, PiodError, TooManyRequests
 from piod.events import JobEnded
 from piod.jobs.job import Job, OptionValue
 from piod.storage.ledger import Ledger
@@ -41,19 +41,9 @@ RATE_LIMIT_S = 1.0
 START_TIMEOUT_S = 600.0
 OFF_TIMEOUT_S = 2.0
 """Wall time in which the outputs of an ended job are expected to be confirmed off."""
-UNIVERSAL_EXPERIMENT = "$experiment"
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """What somebody wants to run. ``options`` are as given, not parsed yet."""
-
-    job_name: str
-    options: Mapping[str, object]
-    experiment: str = UNIVERSAL_EXPERIMENT
-    job_source: str = "user"
-    config_overrides: Sequence[tuple[str, str, str]] = ()
-    active: bool = True
+NOT_CONFIRMED = "its outputs are not confirmed to be off; piod keeps trying"
+WIRING_SECTIONS = ("PWM", "leds")
+"""An override of these could point a job at the heater or a pump."""
 
 
 @dataclass(frozen=True)
@@ -128,15 +118,7 @@ class ResumeLost(Message["Jobs", list[str]]):
     """
 
 
-@dataclass(frozen=True)
-class NameModel(Message["Jobs", None]):
-    """A leader says which reactor model this unit is; refused when that contradicts."""
-
-    name: str
-    version: str
-
-
-JobsMessage = CheckRun | Run | Stop | Running | ResumeLost | NameModel
+JobsMessage = CheckRun | Run | Stop | Running | ResumeLost
 
 
 class _Job:
@@ -147,6 +129,7 @@ class _Job:
         self.child: Child[object] | None = None
         self.stop_reason: str | None = None
         self.stopping = False
+        self.confirmed_off = True
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[str] = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
@@ -154,7 +137,7 @@ class _Job:
     @property
     def ref(self) -> Ref[JobActor]:
         if self.child is None:
-            return Ref(_title(self.record.row))
+            return Ref(title(self.record.row))
         return self.child.ref  # type: ignore[return-value] # its factory makes JobActors
 
 
@@ -221,8 +204,6 @@ class Jobs(Actor[JobsMessage]):
             case ResumeLost():
                 lost, self._lost = self._lost, LostJobs((), None)
                 return self.later(self._resume(lost))
-            case NameModel(name, version):
-                return self.later(self._model.name(name, version, busy=bool(self._jobs)))
             case _:
                 assert_never(message)
 
@@ -244,7 +225,15 @@ class Jobs(Actor[JobsMessage]):
     def _prepared(self, request: RunRequest) -> tuple[type[Job], dict[str, OptionValue], Config]:
         kind = self._kind(request.job_name)
         options = kind.parse_options(request.options)
+        for section, key, _ in request.config_overrides:
+            if section in WIRING_SECTIONS:
+                raise BadRequest(
+                    f"config_overrides: [{section}] {key} says how the unit is wired; "
+                    "that is not overridden for one job",
+                    remediation="Change it in the configuration of the unit.",
+                )
         config = self._config.current().with_overrides(request.config_overrides)
+        self._model.check(request.model, busy=bool(self._jobs))
         return kind, options, config
 
     def _check(self, request: RunRequest) -> None:
@@ -289,6 +278,7 @@ class Jobs(Actor[JobsMessage]):
             reason=None,
         )
         job = _Job(JobRecord(row, kind, options, config))
+        self._model.take(request.model)
         self._jobs[row.job_id] = job
         publisher = Publisher(job.record, self._hub, self._clock)
         publisher.state("init")
@@ -300,6 +290,7 @@ class Jobs(Actor[JobsMessage]):
         record = job.record
         error: BaseException | None = None
         try:
+            await self._model.keep()
             await self._ledger.add_job(record.row)
         except PiodError as refusal:
             self._forget(job, refusal)
@@ -322,10 +313,10 @@ class Jobs(Actor[JobsMessage]):
                 publisher.state("init")
 
         child = job.child = self._supervisor.start(
-            _title(record.row),
+            title(record.row),
             lambda: JobActor(record, publisher, self._make_unit, stop_itself),
             record.kind.restart_policy,
-            may_restart=lambda: record.was_ready,
+            may_restart=lambda: record.was_ready and not job.stopping,
             on_change=changed,
         )
         if job.stopping:
@@ -348,9 +339,11 @@ class Jobs(Actor[JobsMessage]):
     async def _conclude(self, job: _Job, publisher: Publisher, error: BaseException | None) -> None:
         record = job.record
         if job.child is not None:
-            await self._await_off(job.child.ref.name)
+            job.confirmed_off = await self._await_off(job.child.ref.name)
         failed = error is not None and not job.stopping
         reason = _reason(error) if error is not None and failed else job.stop_reason
+        if not job.confirmed_off:
+            reason = f"{reason}; {NOT_CONFIRMED}" if reason else NOT_CONFIRMED
         state: State = "lost" if failed else "disconnected"
         publisher.take_back()
         publisher.state(state)
@@ -362,21 +355,28 @@ class Jobs(Actor[JobsMessage]):
             log.error("the end of job %s could not be kept: %s", row.job_id, refusal.message)
         record.row = row
         self._hub.publish(JobEnded(record.identity, state, reason, at))
-        log.info("%s has ended%s", _title(row), f": {reason}" if reason else "")
+        log.info("%s has ended%s", title(row), f": {reason}" if reason else "")
         if isinstance(error, PiodError) and failed:
             self._forget(job, error)
         else:
             self._forget(
-                job, Conflict(f"{_title(row)} {reason or 'was stopped'} before it was ready")
+                job, Conflict(f"{title(row)} {reason or 'was stopped'} before it was ready")
             )
 
-    async def _await_off(self, owner: str) -> None:
-        try:
-            await self._pwm.ask(AllReleased(owner), timeout=OFF_TIMEOUT_S)
-        except ActorGone:
-            pass  # the bus ended: it turned everything off as its first act
-        except AskTimeout:
-            log.critical("the outputs of %s are not confirmed to be off; the bus tries on", owner)
+    async def _await_off(self, owner: str) -> bool:
+        """Whether the outputs of ``owner`` are confirmed to be off; waits a little."""
+        until = time.monotonic() + OFF_TIMEOUT_S
+        while (left_s := until - time.monotonic()) > 0:
+            try:
+                await self._pwm.ask(AllReleased(owner), timeout=left_s)
+            except ActorGone:
+                await asyncio.sleep(0.05)  # its bus starts anew, and turns everything off first
+            except AskTimeout:
+                break
+            else:
+                return True
+        log.critical("the outputs of %s are not confirmed to be off; the bus tries on", owner)
+        return False
 
     def _forget(self, job: _Job, why_not_ready: PiodError) -> None:
         del self._jobs[job.record.row.job_id]
@@ -386,33 +386,21 @@ class Jobs(Actor[JobsMessage]):
         job.ended.set_result(None)
 
     async def _resume(self, lost: LostJobs) -> list[str]:
-        config = self._config.current()
-        named = {name.strip() for name in config.text("piod", "resume_jobs", "").split(",")} - {""}
-        kinds = {name: self._kinds.get(name) for name in sorted(named)}
-        resumable = {name for name, kind in kinds.items() if kind is not None and kind.resumable}
-        for name in sorted(named - resumable):
-            why = "there is no such job" if kinds[name] is None else "it never starts by itself"
-            log.warning("[piod] resume_jobs: %s is not resumed, %s", name, why)
-        within_min = config.number("piod", "resume_within_min", 15.0, minimum=0)
-        if lost.alive_at is None:
-            return []
-        outage_s = _seconds_between(lost.alive_at, timestamp(self._clock.time()))
-        resumed: list[str] = []
-        for row in lost.jobs:
-            if row.job_name not in resumable:
-                continue
-            if outage_s > 60 * within_min:
-                log.warning("%s is not resumed: the outage took %.0f s", _title(row), outage_s)
-                continue
-            request = RunRequest(
-                row.job_name, row.options, row.experiment, row.job_source, row.config_overrides
-            )
+        requests = to_resume(lost, self._config.current(), self._kinds, self._clock.time())
+        starting: list[tuple[JobRow, asyncio.Future[str]]] = []
+        for row, request in requests:  # all at once, so that a stop meets every one of them
             try:
-                resumed.append(await self._start(request))
+                starting.append((row, self._start(request)))
             except PiodError as refusal:
-                log.error("%s could not be resumed: %s", _title(row), refusal.message)
+                log.error("%s could not be resumed: %s", title(row), refusal.message)
+        resumed: list[str] = []
+        for row, ready in starting:
+            try:
+                resumed.append(await ready)
+            except PiodError as refusal:
+                log.error("%s could not be resumed: %s", title(row), refusal.message)
             else:
-                log.info("%s goes on as job %s", _title(row), resumed[-1])
+                log.info("%s goes on as job %s", title(row), resumed[-1])
         return resumed
 
     # -- stopping -----------------------------------------------------------------
@@ -421,6 +409,13 @@ class Jobs(Actor[JobsMessage]):
         """Stop ``jobs`` together; those that must go off first are cancelled first."""
         in_order = sorted(jobs, key=lambda job: -job.record.kind.stop_first)
         await asyncio.gather(*(self._stop_one(job, reason) for job in in_order))
+        still_on = [title(job.record.row) for job in in_order if not job.confirmed_off]
+        if still_on:
+            raise BusError(
+                f"stopped, but the outputs of {', '.join(still_on)} are not confirmed to be off",
+                remediation="piod keeps trying to turn them off. Check the HAT, or cut its power; "
+                "GET /unit_api/health tells when they are off.",
+            )
         return len(jobs)
 
     async def _stop_one(self, job: _Job, reason: str | None) -> None:
@@ -436,11 +431,3 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, PiodError):
         return error.message
     return f"crashed: {type(error).__name__}: {error}"
-
-
-def _title(row: JobRow) -> str:
-    return f"{row.job_name} (job {row.job_id})"
-
-
-def _seconds_between(earlier: str, later: str) -> float:
-    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()

@@ -30,6 +30,7 @@ class UnitModel:
         self._ledger = ledger
         self._fixed = fixed
         self._named = named
+        self._kept = named
         if fixed is not None:
             models.get(*fixed)
 
@@ -45,30 +46,39 @@ class UnitModel:
             return self._models.strictest_limits()
         return self._models.get(*self.key).limits
 
-    async def name(self, name: str, version: str, *, busy: bool) -> None:
-        """Take the model that a leader names; durable.
+    def check(self, named: ModelKey | None, *, busy: bool) -> None:
+        """Refuse the model that a leader names, if it contradicts; changes nothing.
 
         ``busy``: a job runs. Raises BadRequest for an unknown model, Conflict for
         another one than is fixed, or while a job runs.
         """
-        key = (name, version)
-        self._models.get(name, version)
-        if key == self.key:
+        if named is None or named == self.key:
             return
+        self._models.get(*named)
         if self._fixed is not None:
             raise Conflict(
-                f"this unit is configured as a {_title(self._fixed)}, not as a {_title(key)}",
+                f"this unit is configured as a {_title(self._fixed)}, not as a {_title(named)}",
                 remediation="Correct the model in the inventory of the leader, or [piod] "
                 "model_name and model_version of this unit.",
             )
         if busy and self.key is not None:
             raise Conflict(
                 f"this unit runs jobs as a {_title(self.key)}, "
-                f"so it cannot become a {_title(key)} now",
+                f"so it cannot become a {_title(named)} now",
                 remediation="Stop all jobs of this unit first.",
             )
-        await self._ledger.put_meta(_KEY, json.dumps(key))
-        self._named = key
+
+    def take(self, named: ModelKey | None) -> None:
+        """Be the model that was checked, at once; :meth:`keep` makes it last."""
+        if named is not None and self._fixed is None:
+            self._named = named
+
+    async def keep(self) -> None:
+        """Keep the named model in the ledger, if it is not there already; durable."""
+        if self._named is not None and self._named != self._kept:
+            named = self._named
+            await self._ledger.put_meta(_KEY, json.dumps(named))
+            self._kept = named
 
 
 async def remembered_model(models: Models, ledger: Ledger) -> ModelKey | None:

@@ -38,12 +38,15 @@ class Child(Generic[A]):
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when no further life will follow."""
         self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+        """A stop has been asked for. The cancellation alone is not enough: before
+        Python 3.13 a task group that fails while it is cancelled swallows it."""
 
 
 class Supervisor:
     """Starts, restarts and stops children."""
 
-    def __init__(self, clock: Clock, *, stop_timeout_s: float = 3.0) -> None:
+    def __init__(self, clock: Clock, *, stop_timeout_s: float = 2.0) -> None:
         self._clock = clock
         self._stop_timeout_s = stop_timeout_s
         self._children: list[Child[object]] = []
@@ -70,17 +73,20 @@ class Supervisor:
         child._task.add_done_callback(lambda task: self._settle(child, task))
         return child
 
-    async def stop(self, child: Child[A]) -> None:
+    async def stop(self, child: Child[object]) -> None:
         """End a child; returns when it has ended, or has been given up on (logged)."""
         task = child._task
         if task is None or task.done():
             return
+        child._stopping = True
         task.cancel()
         _, pending = await asyncio.wait({task}, timeout=self._stop_timeout_s)
         if pending:
             log.error(
                 "%s did not end within %g s and was abandoned", child.ref.name, self._stop_timeout_s
             )
+            child.state = "stopped"
+            self._forget(child)
 
     async def stop_all(self) -> None:
         """End all children, the last started first."""
@@ -110,6 +116,9 @@ class Supervisor:
                 except Exception as error:
                     child.error = root_cause(error)
                     log.error("%s crashed", child.ref.name, exc_info=child.error)
+                if child._stopping:
+                    change("stopped")
+                    return
                 now = self._clock.monotonic()
                 crashes.append(now)
                 while now - crashes[0] > policy.within_s:
@@ -129,13 +138,16 @@ class Supervisor:
             raise
 
     def _settle(self, child: Child[object], task: asyncio.Task[None]) -> None:
-        if child in self._children:
-            self._children.remove(child)
         if task.cancelled():
             child.state = "stopped"
         elif (error := task.exception()) is not None:
             child.state, child.error = "failed", error
             log.error("the supervision of %s failed", child.ref.name, exc_info=error)
+        self._forget(child)
+
+    def _forget(self, child: Child[object]) -> None:
+        if child in self._children:
+            self._children.remove(child)
         if not child.ended.done():
             child.ended.set_result(None)
 

@@ -1,6 +1,6 @@
 """The tasks: background work that was accepted over HTTP, and its durable results.
 
-Messages of :class:`Tasks`: :class:`Launch`, :class:`GetTask`.
+Messages of :class:`Tasks`: :class:`Launch`, :class:`GoOn`, :class:`GetTask`.
 
 A task is on disk before its launch is answered, and its result before the task
 says that it is complete. A lock is taken before the answer, so that of two quick
@@ -29,6 +29,7 @@ REMEMBERED = 500
 """Finished tasks that are answered from memory; older ones from the ledger."""
 
 Work = Callable[[], Awaitable[JsonValue]]
+Check = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,24 @@ class Launch(Message["Tasks", Launched]):
 
     ``kind`` says what it is, in words. ``at_once``: start before the task is on
     disk, because it makes something safe. ``lock``: at most one task holds it.
+    ``check`` is awaited with the lock held, before the launch is accepted, and may
+    refuse it. ``task_id``: a new id that the work has to know.
     """
 
     kind: str
     work: Work
     lock: str | None = None
     at_once: bool = False
+    check: Check | None = None
+    task_id: str | None = None
+
+
+@dataclass(frozen=True)
+class GoOn(Message["Tasks", None]):
+    """Go on with ``task``, which the daemon before left unfinished; ``work`` is its rest."""
+
+    task: TaskRow
+    work: Work
 
 
 @dataclass(frozen=True)
@@ -60,24 +73,40 @@ class GetTask(Message["Tasks", TaskRow]):
     task_id: str
 
 
-TasksMessage = Launch | GetTask
+TasksMessage = Launch | GoOn | GetTask
 
 
 class Tasks(Actor[TasksMessage]):
-    """Runs tasks and remembers them. ``now`` is the Unix time for their rows."""
+    """Runs tasks and remembers them. ``now`` is the Unix time for their rows.
 
-    def __init__(self, ledger: Ledger, now: Callable[[], float]) -> None:
+    What ran when this actor, or the daemon, ended last is failed at the start, but
+    not what holds ``outliving``: the work behind that lock goes on without us.
+    """
+
+    def __init__(
+        self, ledger: Ledger, now: Callable[[], float], outliving: str | None = None
+    ) -> None:
         super().__init__("tasks")
         self._ledger = ledger
         self._now = now
+        self._outliving = outliving
         self._tasks: OrderedDict[str, TaskRow] = OrderedDict()
         self._locks: dict[str, str] = {}
         """Task id by lock."""
+
+    async def starting(self) -> None:
+        await self._ledger.fail_orphans(timestamp(self._now()), but_lock=self._outliving)
 
     async def receive(self, message: TasksMessage) -> object:
         match message:
             case Launch():
                 return self._launch(message)
+            case GoOn(task, work):
+                if task.lock is not None:
+                    self._locks[task.lock] = task.task_id
+                self._remember(task)
+                self.spawn(self._work(task, work))
+                return None
             case GetTask(task_id):
                 found = self._tasks.get(task_id)
                 return found if found is not None else self.later(self._from_ledger(task_id))
@@ -88,7 +117,7 @@ class Tasks(Actor[TasksMessage]):
         if launch.lock is not None and launch.lock in self._locks:
             return Launched(self._tasks[self._locks[launch.lock]], busy=True)
         task = TaskRow(
-            task_id=str(uuid.uuid4()),
+            task_id=launch.task_id or str(uuid.uuid4()),
             kind=launch.kind,
             lock=launch.lock,
             created_at=timestamp(self._now()),
@@ -102,6 +131,8 @@ class Tasks(Actor[TasksMessage]):
 
     async def _keep(self, task: TaskRow, launch: Launch) -> Launched:
         try:
+            if launch.check is not None:
+                await launch.check()
             await self._ledger.add_task(task)
         except PiodError:
             if not launch.at_once:

@@ -82,6 +82,13 @@ class JobUnit:
                 f"no PWM channel has the role {role!r}",
                 remediation=f"Give a channel the role in the section [PWM], such as 1={role}.",
             )
+        heater = self._wiring.heater_pwm_channel
+        if (channel == heater) != (role == "heating"):
+            raise ConfigurationError(
+                f"[PWM] gives the role {role!r} to channel {channel}; the heater is wired to "
+                f"channel {heater}, and that channel drives nothing else",
+                remediation="Correct the section [PWM] of the configuration.",
+            )
         pin = self._wiring.pwm_pins.get(channel)
         if pin is None:
             known = ", ".join(self._wiring.pwm_pins)

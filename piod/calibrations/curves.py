@@ -85,9 +85,13 @@ class SplineCurve:
 
     def evaluate(self, x: float) -> float:
         """y at ``x``. Raises CurveError."""
-        pieces = self._pieces()
-        start, _, row = next((piece for piece in reversed(pieces) if piece[0] <= x), pieces[0])
+        start, row = self._piece_at(x)
         return _rounded(_horner(row[::-1], x - start))
+
+    def slope(self, x: float) -> float:
+        """dy/dx at ``x``. Raises CurveError."""
+        start, (_, b, c, d) = self._piece_at(x)
+        return _rounded(_horner((3 * d, 2 * c, b), x - start))
 
     def solve(self, y: float) -> list[float]:
         """Every x that gives ``y``, ascending; of a flat piece at ``y``, its two knots.
@@ -112,6 +116,12 @@ class SplineCurve:
             if not solutions or x - solutions[-1] >= _SAME_SOLUTION:
                 solutions.append(x)
         return [_rounded(x) for x in solutions]
+
+    def _piece_at(self, x: float) -> tuple[float, tuple[float, ...]]:
+        """Start and row of the piece that ``x`` is in; outside the knots, of the nearest."""
+        pieces = self._pieces()
+        start, _, row = next((piece for piece in reversed(pieces) if piece[0] <= x), pieces[0])
+        return start, row
 
     def _pieces(self) -> list[tuple[float, float, tuple[float, ...]]]:
         """Start, end and row of each piece."""

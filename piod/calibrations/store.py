@@ -1,29 +1,37 @@
-"""The calibration files of a unit, and which of them is active.
+"""The calibration and estimator files of a unit, and which of them are active.
 
 Files lie where upstream keeps them: ``<data directory>/storage/calibrations/
-<device>/<calibration_name>.yaml``. Which one is active for a device is a
-pointer kept elsewhere, behind :class:`Pointers`.
+<device>/<calibration_name>.yaml``, estimators likewise below
+``storage/estimators``. Which one is active for a device is a pointer kept
+elsewhere, behind :class:`Pointers`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import stat
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Generic, Protocol, TypeVar
 
+from piod.calibrations.devices import check_fits
+from piod.calibrations.estimators import FusedEstimator, parse_estimator
+from piod.calibrations.fields import InvalidRecord
 from piod.calibrations.names import MAX_NAME_BYTES, check_name
-from piod.calibrations.records import Calibration, InvalidRecord, parse_calibration
+from piod.calibrations.records import Calibration, parse_calibration
 from piod.errors import BadRequest, NotFound, PiodError, StorageFailed
+from piod.storage.files import make_folder, remove_file, remove_temporary_files, write_file
 
 logger = logging.getLogger(__name__)
 
-CALIBRATION = "calibration"
-"""The kind of pointer that names the active calibration of a device."""
+R = TypeVar("R")
 
-_SUFFIX = ".yaml"
+SUFFIX = ".yaml"
+MAX_FILE_BYTES = 2 * 1024 * 1024
+"""Larger files are not read; an upload of half that size is refused already."""
 
 
 class Pointers(Protocol):
@@ -33,13 +41,29 @@ class Pointers(Protocol):
         """The name that is active; None when there is none."""
         ...
 
+    async def all(self, kind: str) -> Mapping[str, str]:
+        """The active names, by device."""
+        ...
 
-class CalibrationStore:
-    """Reads the calibrations below ``directory`` (``…/storage/calibrations``).
+    async def set(self, kind: str, device: str, name: str) -> None:
+        """Make ``name`` the active one."""
+        ...
 
-    ``pointers`` tells which one is active. Files are read in a thread, inside
-    ``hold()``: simulated time stands still meanwhile (:meth:`piod.clock.Clock.hold`).
+    async def remove(self, kind: str, device: str) -> None:
+        """Make none the active one."""
+        ...
+
+
+class ArtifactStore(ABC, Generic[R]):
+    """The artifacts of one kind below ``directory``.
+
+    Files are read and written in threads, inside ``hold()``: simulated time
+    stands still meanwhile (:meth:`piod.clock.Clock.hold`). Changes are durable
+    when they return, and happen one after another.
     """
+
+    kind: ClassVar[str]
+    """``calibration`` or ``estimator``: the kind of pointer, and its name in messages."""
 
     def __init__(
         self,
@@ -47,54 +71,172 @@ class CalibrationStore:
         pointers: Pointers,
         hold: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self._directory = directory
-        self._pointers = pointers
-        self._hold = hold
+        self.directory = directory
+        self.pointers = pointers
+        self.hold = hold
+        self._changing = asyncio.Lock()
+
+    @abstractmethod
+    def parse(self, text: str) -> R:
+        """The record that ``text`` (YAML) describes. Raises InvalidRecord."""
+
+    @abstractmethod
+    def name_of(self, record: R) -> str:
+        """The name that stands in ``record``."""
+
+    def check_fits(self, record: R, device: str) -> None:
+        """BadRequest when ``record`` is not one for ``device``."""
 
     def path_of(self, device: str, name: str) -> Path:
-        """Where the calibration is or would be. BadRequest when either is not a name."""
+        """Where the artifact is or would be. BadRequest when either is not a name."""
         check_name(device, "device")
-        check_name(name, "calibration_name")
-        if len(name) + len(_SUFFIX) > MAX_NAME_BYTES:
+        field = f"{self.kind}_name"
+        check_name(name, field)
+        if len(name) + len(SUFFIX) > MAX_NAME_BYTES:
             raise BadRequest(
-                f"calibration_name must not be longer than {MAX_NAME_BYTES - len(_SUFFIX)} bytes"
+                f"{field} must not be longer than {MAX_NAME_BYTES - len(SUFFIX)} bytes"
             )
-        return self._directory / device / f"{name}{_SUFFIX}"
+        return self.directory / device / f"{name}{SUFFIX}"
 
-    async def read(self, device: str, name: str) -> Calibration:
-        """The calibration of that name.
+    async def prepare(self) -> None:
+        """Make the directory, as upstream's images ship it, and clear it of what a killed write
+        left. To be called at the start; what goes wrong is logged."""
+        with self.hold():
+            try:
+                await asyncio.to_thread(make_folder, self.directory)
+                await asyncio.to_thread(remove_temporary_files, self.directory)
+            except (PiodError, OSError) as error:
+                logger.error("The folder of %ss is not as it should be: %s", self.kind, error)
+
+    async def exists(self) -> bool:
+        """Whether the directory is there."""
+        with self.hold():
+            return await asyncio.to_thread(self.directory.is_dir)
+
+    async def read(self, device: str, name: str) -> R:
+        """The artifact of that name.
 
         Raises NotFound, InvalidRecord with what is wrong where, or StorageFailed.
         """
         path = self.path_of(device, name)
-        with self._hold():
-            return await asyncio.to_thread(_read, path, f"calibration {name!r} of {device}")
+        with self.hold():
+            return await asyncio.to_thread(self.read_file, path)
 
-    async def active_calibration(self, device: str) -> Calibration | None:
-        """The active calibration of ``device``; None when there is none.
+    def read_file(self, path: Path) -> R:
+        """The same for the file itself; blocks."""
+        what = f"{self.kind} {path.stem!r} of {path.parent.name}"
+        try:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise StorageFailed(f"{what} cannot be read: it is not a file")
+            if status.st_size > MAX_FILE_BYTES:
+                raise InvalidRecord(f"the file is larger than {MAX_FILE_BYTES} bytes")
+            return self.parse(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound(f"there is no {what}") from None
+        except OSError as error:
+            raise StorageFailed(f"{what} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise InvalidRecord(f"{what} is not UTF-8 text") from error
+        except InvalidRecord as error:
+            raise InvalidRecord(f"{what} cannot be used: {error.message}") from error
+
+    async def active(self, device: str) -> R | None:
+        """The active artifact of ``device``; None when there is none.
 
         A pointer to a file that is missing or cannot be used counts as none,
         with a warning in the log.
         """
         check_name(device, "device")
-        name = await self._pointers.get(CALIBRATION, device)
+        name = await self.pointers.get(self.kind, device)
         if name is None:
             return None
         try:
             return await self.read(device, name)
         except PiodError as error:
-            logger.warning("The active calibration of %s is not used: %s", device, error.message)
+            logger.warning("The active %s of %s is not used: %s", self.kind, device, error.message)
             return None
 
+    # -- changes --------------------------------------------------------------------
 
-def _read(path: Path, what: str) -> Calibration:
-    try:
-        return parse_calibration(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise NotFound(f"there is no {what}") from None
-    except OSError as error:
-        raise StorageFailed(f"{what} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidRecord(f"{what} is not UTF-8 text") from error
-    except InvalidRecord as error:
-        raise InvalidRecord(f"{what} cannot be used: {error.message}") from error
+    async def add(self, device: str, text: str, *, set_as_active: bool = False) -> Path:
+        """Keep ``text``, as it is, under the name that stands in it; where it is now.
+
+        One of that name is replaced. With ``set_as_active`` it becomes the
+        active one of ``device`` once it is on disk. Raises InvalidRecord and
+        BadRequest before anything changes, StorageFull or StorageFailed.
+        """
+        async with self._changing:
+            with self.hold():
+                path = await asyncio.to_thread(self._checked_and_written, device, text)
+            if set_as_active:
+                await self.pointers.set(self.kind, device, path.stem)
+        return path
+
+    async def delete(self, device: str, name: str) -> None:
+        """Delete the file, and the pointer if this was the active one.
+
+        Raises NotFound or StorageFailed.
+        """
+        path = self.path_of(device, name)
+        async with self._changing:
+            with self.hold():
+                existed = await asyncio.to_thread(remove_file, path)
+            if not existed:
+                raise NotFound(f"there is no {self.kind} {name!r} of {device}")
+            if await self.pointers.get(self.kind, device) == name:
+                await self.pointers.remove(self.kind, device)
+
+    async def activate(self, device: str, name: str) -> None:
+        """Make ``name`` the active one of ``device``.
+
+        Raises what :meth:`read` raises, when there is none or it cannot be used.
+        """
+        async with self._changing:
+            await self.read(device, name)
+            await self.pointers.set(self.kind, device, name)
+
+    async def deactivate(self, device: str) -> None:
+        """Make none the active one of ``device``; nothing happens when there is none."""
+        check_name(device, "device")
+        async with self._changing:
+            await self.pointers.remove(self.kind, device)
+
+    def _checked_and_written(self, device: str, text: str) -> Path:
+        record = self.parse(text)
+        check_name(self.name_of(record), f"{self.kind}_name")
+        path = self.path_of(device, self.name_of(record))
+        self.check_fits(record, device)
+        write_file(path, text)
+        return path
+
+
+class CalibrationStore(ArtifactStore[Calibration]):
+    """The calibrations; ``directory`` is ``…/storage/calibrations``."""
+
+    kind = "calibration"
+
+    def parse(self, text: str) -> Calibration:
+        return parse_calibration(text)
+
+    def name_of(self, record: Calibration) -> str:
+        return record.calibration_name
+
+    def check_fits(self, record: Calibration, device: str) -> None:
+        check_fits(record, device)
+
+    async def active_calibration(self, device: str) -> Calibration | None:
+        """The same as :meth:`active`."""
+        return await self.active(device)
+
+
+class EstimatorStore(ArtifactStore[FusedEstimator]):
+    """The estimators; ``directory`` is ``…/storage/estimators``."""
+
+    kind = "estimator"
+
+    def parse(self, text: str) -> FusedEstimator:
+        return parse_estimator(text)
+
+    def name_of(self, record: FusedEstimator) -> str:
+        return record.estimator_name

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
-from piod.errors import Forbidden, Unauthorized
+from piod.errors import Forbidden, Unauthorized, Unavailable
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -37,6 +37,11 @@ class Access(Protocol):
     @property
     def api_key(self) -> str | None:
         """What a request that changes something must present; None or empty: nothing."""
+        ...
+
+    @property
+    def unknown(self) -> str | None:
+        """Why it is not known who may change something; None when it is."""
         ...
 
 
@@ -60,7 +65,16 @@ def refuse_foreign_origin(request: web.Request, origin: str, access: Access) -> 
 
 
 def refuse_without_key(request: web.Request, access: Access) -> None:
-    """Raises :class:`~piod.errors.Unauthorized` unless the api_key is presented, if one is set."""
+    """Raises :class:`~piod.errors.Unauthorized` unless the api_key is presented, if one is set.
+
+    Raises :class:`~piod.errors.Unavailable` while that is not known.
+    """
+    if access.unknown is not None:
+        raise Unavailable(
+            f"Nothing can be changed while the configuration cannot be read: {access.unknown}",
+            cause="It is not known whether an api_key is needed.",
+            remediation="Correct the configuration of this unit; it is read again at once.",
+        )
     key = access.api_key
     if not key:
         return

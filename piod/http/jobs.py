@@ -12,23 +12,23 @@ from piod.actors.actor import Ref
 from piod.actors.job import ChangeSettings
 from piod.actors.jobs import (
     START_TIMEOUT_S,
-    UNIVERSAL_EXPERIMENT,
     CheckRun,
     JobFilter,
     Jobs,
     JobView,
-    NameModel,
     Run,
     Running,
-    RunRequest,
     Stop,
 )
+from piod.actors.resume import UNIVERSAL_EXPERIMENT, RunRequest
 from piod.actors.tasks import Launch
 from piod.errors import BadRequest, NotFound, Unavailable
 from piod.events import JsonValue
 from piod.http.answers import JSON_HEADERS, json_answer, json_bytes
 from piod.http.decode import Decoded, Object, StrictText, decode_json, decode_query, plain_text
 from piod.http.tasks import ASK_TIMEOUT_S, TaskHandlers
+from piod.jobs.capabilities import capabilities
+from piod.jobs.job import Job
 from piod.storage.ledger import Ledger
 from piod.storage.rows import JobRow
 
@@ -178,12 +178,15 @@ class JobHandlers:
         jobs: Ref[Jobs],
         tasks: TaskHandlers,
         ledger: Ledger,
-        capabilities: Mapping[str, JsonValue],
+        kinds: Mapping[str, type[Job]],
     ) -> None:
         self._jobs = jobs
         self._tasks = tasks
         self._ledger = ledger
-        self._capabilities = json_bytes(capabilities)
+        self._kinds = kinds
+        self._described: tuple[type[Job], ...] | None = None
+        """The jobs that ``_capabilities`` tells of: plugins come and go."""
+        self._capabilities = b""
         self._encoded: dict[str, tuple[JobRow, bytes]] = {}
 
     # -- running and stopping -------------------------------------------------------
@@ -193,9 +196,6 @@ class JobHandlers:
         job_name = plain_text(request.match_info["job_name"], "job_name")
         body = await decode_json(request, RunSchema)
         wanted = _run_request(job_name, body)
-        name, version = (_meant(body["env"], key) for key in ("MODEL_NAME", "MODEL_VERSION"))
-        if name is not None and version is not None:
-            await self._jobs.ask(NameModel(name, version), timeout=ASK_TIMEOUT_S)
         await self._jobs.ask(CheckRun(wanted), timeout=ASK_TIMEOUT_S)
 
         async def start() -> JsonValue:
@@ -261,6 +261,10 @@ class JobHandlers:
         )
 
     async def capabilities(self, request: web.Request) -> web.Response:
+        kinds = tuple(self._kinds.values())
+        if kinds != self._described:
+            self._capabilities = json_bytes(capabilities(kinds))
+            self._described = kinds
         return web.Response(body=self._capabilities, content_type="application/json")
 
     async def _running(self, which: JobFilter) -> list[JobView]:
@@ -359,6 +363,7 @@ def _run_request(job_name: str, body: _RunBody) -> RunRequest:
             )
         overrides.append((override[0], override[1], override[2]))
     env = body["env"]
+    model_name, model_version = _meant(env, "MODEL_NAME"), _meant(env, "MODEL_VERSION")
     return RunRequest(
         job_name=job_name,
         options=body["options"],
@@ -366,6 +371,7 @@ def _run_request(job_name: str, body: _RunBody) -> RunRequest:
         job_source=plain_text(_meant(env, "JOB_SOURCE") or "user", "JOB_SOURCE"),
         config_overrides=tuple(overrides),
         active=_meant(env, "ACTIVE") != "0",
+        model=(model_name, model_version) if model_name and model_version else None,
     )
 
 

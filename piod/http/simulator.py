@@ -11,6 +11,7 @@ from piod.errors import BadRequest
 from piod.http.answers import json_answer
 from piod.http.decode import Decoded, StrictNumber, decode_json, read_json_object
 from piod.hw.simulator.board import SimulatedBoard
+from piod.hw.simulator.system import SimulatedSystem
 
 MAX_ADVANCE_S = 366 * 86400.0
 
@@ -21,6 +22,10 @@ PLANT_EXAMPLE = {
     "stirrer": {"rpm_per_percent": 19.4, "bar_lost": False, "stalled": False, "jammed": False},
     "pwm": {"17": 30.7, "13": 0.0, "16": 0.0, "12": 0.0, "18": 0.0},
     "pcb_led_on": False,
+}
+SYSTEM_EXAMPLE = {
+    "done": [{"at": "2026-01-31T12:45:00.000Z", "action": "reboot"}],
+    "update": {"request_id": "3b3c…", "state": "succeeded", "message": ""},
 }
 FAULT_EXAMPLE = {"id": "1", "kind": "bus_error", "bus": "gpio", "count": 1}
 
@@ -51,9 +56,12 @@ class FaultSchema(Decoded[dict[str, object]]):
 class SimulatorHandlers:
     """``/simulator``: the truth, what is broken, and time."""
 
-    def __init__(self, board: SimulatedBoard, clock: SimulatedClock) -> None:
+    def __init__(
+        self, board: SimulatedBoard, clock: SimulatedClock, system: SimulatedSystem
+    ) -> None:
         self._board = board
         self._clock = clock
+        self._system = system
 
     async def plant(self, request: web.Request) -> web.Response:
         """The truth about the simulated reactor, at this instant."""
@@ -63,6 +71,10 @@ class SimulatorHandlers:
         """Put in another vial, bar or motor; all that is named, or nothing."""
         changes = await read_json_object(request, may_be_empty=False)
         return json_answer(self._board.patch(changes))
+
+    async def system(self, request: web.Request) -> web.Response:
+        """What was asked of the simulated machine."""
+        return json_answer(self._system.record())
 
     async def faults(self, request: web.Request) -> web.Response:
         return json_answer([fault.to_json() for fault in self._board.faults.list()])

@@ -42,9 +42,12 @@ class TaskHandlers:
         self._tasks = tasks
         self._unit_name = unit_name
 
-    async def launch(self, launch: Launch) -> web.Response:
-        """Launch, and answer 202 with where the result will be."""
-        launched = await self._tasks.ask(launch, timeout=ASK_TIMEOUT_S)
+    async def launch(self, launch: Launch, *, timeout_s: float = ASK_TIMEOUT_S) -> web.Response:
+        """Launch, and answer 202 with where the result will be.
+
+        ``timeout_s``: how long its check may take.
+        """
+        launched = await self._tasks.ask(launch, timeout=timeout_s)
         return json_answer(self._launched(launched), status=202)
 
     async def result(self, request: web.Request) -> web.Response:

@@ -82,6 +82,11 @@ class GuardLink:
         with self._lock:
             return self._commands_fd is not None and not self._reaped()
 
+    def dismiss(self) -> None:
+        """Kill a guard that does not answer; ``report_fd`` reads EOF then."""
+        with self._lock:
+            self._hang_up()
+
     def read_reports(self) -> list[str]:
         """The reports that have come since the last call; none once it is dead."""
         try:

@@ -62,6 +62,8 @@ MAX_LINE_BYTES = 4096
 """PIPE_BUF: up to here, a write to a pipe is all or nothing."""
 
 NAME = b"piod-guard"
+HERE = "here"
+"""The report that answers each beat: the daemon replaces a guard that hangs."""
 
 _SIGKILL = 9
 
@@ -193,6 +195,7 @@ class _Guard:
             case ["beat", sent]:
                 self._last_beat = min(float(sent), time.monotonic())
                 self._hung = False
+                self._report(HERE)
             case ["end"]:
                 self._ended = True
             case _:

@@ -1,4 +1,4 @@
-"""The three kinds of hardware that piod touches, as small Protocols.
+"""The kinds of hardware that piod touches, as small Protocols.
 
 ``linux`` implements them on a Raspberry Pi, ``simulator`` on a virtual reactor.
 Drivers, bus actors and jobs are the same code on both; one contract test
@@ -9,14 +9,13 @@ Pins and lines are BCM GPIO numbers; duty cycles are percent of full on, 0 to
 that must block does so in its own thread. Every failed access raises
 :class:`piod.errors.BusError`, a part that is not there
 :class:`piod.errors.DeviceMissing`.
-
-(The I2C port joins them with the first chip.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 
 class PwmPort(Protocol):
@@ -83,5 +82,53 @@ class GpioPort(Protocol):
 
         Times are in seconds on one monotonic scale whose zero means nothing;
         only differences do. An empty window gives an empty sequence.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Read:
+    """A message of an I2C transaction: ``count`` bytes (1 or more) from the chip."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class Write:
+    """A message of an I2C transaction: ``data`` to the chip; empty: its address alone."""
+
+    data: bytes
+
+
+I2cMessage: TypeAlias = Read | Write
+
+
+class I2cPort(Protocol):
+    """One I2C bus. Addresses are 7-bit.
+
+    (A timed list of transactions, for sampling, joins it with the first chip
+    that is read.)
+    """
+
+    async def open(self) -> None:
+        """Open the bus. May be called again after a failure."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the bus."""
+        ...
+
+    async def transfer(self, address: int, messages: Sequence[I2cMessage]) -> Sequence[bytes]:
+        """One transaction: ``messages`` in order, a repeated start between them.
+
+        Returns what each :class:`Read` got. A chip that does not answer is a
+        BusError.
+        """
+        ...
+
+    async def probe(self, address: int) -> bool:
+        """Whether a chip answers at ``address``; it is only addressed, nothing is written.
+
+        An adapter that cannot do that reads one byte instead.
         """
         ...

@@ -125,8 +125,14 @@ def rpm_of(edges: Sequence[float]) -> float:
 
 
 def observation_window_s(target_rpm: float) -> float:
-    """How long to watch the hall sensor: ten turns, between 1 s and 5 s (handbook §2.1)."""
-    return 1.0 if target_rpm <= 0 else clamp(1.0, 600.0 / target_rpm, 5.0)
+    """How long to watch the hall sensor: ten turns, between 1 s and 5 s (handbook §2.1).
+
+    A target so slow that two edges may not fall into 5 s gets two and a half turns,
+    15 s at most.
+    """
+    if target_rpm <= 0:
+        return 1.0
+    return max(clamp(1.0, 600.0 / target_rpm, 5.0), min(150.0 / target_rpm, 15.0))
 
 
 @dataclass(frozen=True)
@@ -221,7 +227,7 @@ class Stirring(Job):
             kept=True,
         ),
         Setting("measured_rpm", "MeasuredRPM", unit="RPM"),
-        Setting("duty_cycle", "float", settable=True, unit="%", minimum=0, maximum=100),
+        Setting("duty_cycle", "float", settable=True, unit="%", minimum=0, maximum=100, kept=True),
         Setting(
             "target_rpm_during_od_reading",
             "float",
@@ -267,6 +273,7 @@ class Stirring(Job):
         self._estimate = settings.duty_percent
         self._running_percent = 0.0
         """What the pin was last told."""
+        self._asleep = False
         self._changed = asyncio.Event()
         self._aims_left = AIMS
         """How often the present target may still be fed forward anew."""
@@ -320,6 +327,8 @@ class Stirring(Job):
             self._estimate = self._duty_for(self._target)
         if self._target == 0:
             self._estimate = 0.0
+        self._changed.clear()
+        self._begin_anew()
         await self._go(KICK_S)
 
     async def run(self) -> None:
@@ -332,10 +341,12 @@ class Stirring(Job):
                 pause = await self._poll()
 
     async def sleep(self) -> None:
+        self._asleep = True
         await self._drive(0.0)
         self._publish_rpm(0.0)
 
     async def wake(self) -> None:
+        self._asleep = False
         self._changed.clear()
         self._begin_anew()
         await self._go(KICK_S)
@@ -363,7 +374,8 @@ class Stirring(Job):
                 self._estimate = float(value)
                 self._begin_anew()
                 self._aims_left = 0  # a person chose it: trim it, do not replace it
-                self._publish("duty_cycle", self._estimate)
+                if not self._asleep:
+                    self._publish("duty_cycle", self._estimate)
             case "enable_dodging_od", bool():
                 self._publish(setting, value)
                 return
@@ -457,14 +469,15 @@ class Stirring(Job):
         elif self._running_percent > 0:
             while estimate - self._running_percent > RAMP_STEP_PERCENT:
                 await self._drive(self._running_percent + RAMP_STEP_PERCENT)
-                await self._clock.sleep(RAMP_STEP_S)
+                if not await self._wait(RAMP_STEP_S):
+                    return  # another setting counts now
         await self._drive(estimate)
 
     async def _drive(self, duty_percent: float) -> None:
-        """Set the pin; a duty cycle above 0 becomes the estimate."""
+        """Set the pin; a duty cycle above 0 becomes the estimate, unless a new setting waits."""
         await self._pwm.set_duty(duty_percent)
         self._running_percent = duty_percent
-        if duty_percent > 0:
+        if duty_percent > 0 and not self._changed.is_set():
             self._estimate = duty_percent
         self._publish("duty_cycle", round(duty_percent, 5))
 

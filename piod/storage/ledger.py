@@ -4,7 +4,7 @@ Its rows are those of :mod:`piod.storage.rows`; times are texts as
 :func:`piod.clock.timestamp` makes them.
 
 What a 2xx acknowledges is durable: ``add_job``, ``end_job``, ``add_task``,
-``finish_task``, ``put_meta``. What changes by itself every few seconds goes in
+``finish_task``, ``put_meta``, ``remove_meta``. What changes by itself every few seconds goes in
 batches and may lose the last three seconds in a power cut: ``put_setting``,
 ``task_started``, ``mark_alive``. Reads see both.
 
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -166,8 +166,8 @@ class Ledger:
     # -- tasks --------------------------------------------------------------------
 
     async def add_task(self, row: TaskRow) -> None:
-        """Keep a task that was accepted. Durable."""
-        await self._put_task(row)
+        """Keep a task that was accepted. Durable. What became of it already, stays."""
+        await self._put_task(row, "DO NOTHING")
 
     def task_started(self, task_id: str) -> None:
         """Note that a pending task is in progress. Batched."""
@@ -175,7 +175,8 @@ class Ledger:
 
     async def finish_task(self, row: TaskRow) -> None:
         """Keep what became of a task: its row with the outcome filled in. Durable."""
-        await self._put_task(row)
+        news = ", ".join(f"{column} = excluded.{column}" for column in TASK_COLUMNS.split(", "))
+        await self._put_task(row, f"DO UPDATE SET {news}")
 
     async def task(self, task_id: str) -> TaskRow | None:
         """The task of that id, if it is (still) kept."""
@@ -190,10 +191,24 @@ class Ledger:
         row = task_row(record)
         return replace(row, status="in_progress") if started and row.status == "pending" else row
 
-    async def fail_orphans(self, now: str) -> int:
+    async def open_tasks(self, lock: str) -> list[TaskRow]:
+        """The tasks that hold ``lock`` and are not over; at the start, those left unfinished."""
+        return await self.database.read(
+            lambda connection: [
+                task_row(record)
+                for record in connection.execute(
+                    f"SELECT {TASK_COLUMNS} FROM tasks "
+                    "WHERE lock = ? AND status IN ('pending', 'in_progress') ORDER BY created_at",
+                    (lock,),
+                )
+            ]
+        )
+
+    async def fail_orphans(self, now: str, *, but_lock: str | None = None) -> int:
         """Fail the tasks that ran when the last daemon ended; how many. Durable.
 
-        To be called at the start, before any task runs.
+        Not those that hold ``but_lock``: their work outlives the daemon. To be called
+        at the start, before any task runs.
         """
         return await self.database.write(
             lambda connection: _run(
@@ -203,17 +218,17 @@ class Ledger:
                 "it may be done in part.', "
                 "cause = 'The daemon crashed, was stopped, or the unit lost its power.', "
                 "remediation = 'Look at what the unit did, then send the command again.', "
-                "finished_at = ? WHERE status IN ('pending', 'in_progress')",
-                (now,),
+                "finished_at = ? WHERE status IN ('pending', 'in_progress') "
+                "AND (? IS NULL OR lock IS NOT ?)",
+                (now, but_lock, but_lock),
             )
         )
 
-    async def _put_task(self, row: TaskRow) -> None:
+    async def _put_task(self, row: TaskRow, if_there: str) -> None:
         values = task_record(row)
-        news = ", ".join(f"{column} = excluded.{column}" for column in TASK_COLUMNS.split(", "))
         statement = (
             f"INSERT INTO tasks ({TASK_COLUMNS}) VALUES ({_places(values)}) "
-            f"ON CONFLICT (task_id) DO UPDATE SET {news}"
+            f"ON CONFLICT (task_id) {if_there}"
         )
         await self.database.write(lambda connection: _run(connection, statement, values))
 
@@ -229,6 +244,33 @@ class Ledger:
     async def put_meta(self, key: str, value: str) -> None:
         """Keep such a fact. Durable."""
         await self.database.write(_PutMeta(key, value))
+
+    async def metas(self, prefix: str) -> dict[str, str]:
+        """All such facts whose key begins with ``prefix``, by key."""
+        unsaved = [
+            work
+            for work in self.database.unsaved()
+            if isinstance(work, _PutMeta) and work.key.startswith(prefix)
+        ]
+        values: dict[str, str] = await self.database.read(
+            lambda connection: dict(
+                connection.execute(
+                    "SELECT key, value FROM meta WHERE substr(key, 1, ?) = ? ORDER BY key",
+                    (len(prefix), prefix),
+                ).fetchall()
+            )
+        )
+        return values | {work.key: work.value for work in unsaved}
+
+    async def remove_meta(self, key: str) -> None:
+        """Forget a fact that :meth:`put_meta` kept, if it is there. Durable."""
+        await self.database.write(
+            lambda connection: _run(connection, "DELETE FROM meta WHERE key = ?", (key,))
+        )
+
+    async def replace_meta(self, prefixes: Sequence[str], facts: Mapping[str, str]) -> None:
+        """Forget all facts whose key begins so, and keep ``facts``, in one step. Durable."""
+        await self.database.write(_ReplaceMeta(tuple(prefixes), dict(facts)))
 
     async def prune(self, now_unix_s: float, max_age_days: float, max_rows: int) -> int:
         """Bound the history: forget what is older, or beyond the newest ``max_rows``.
@@ -290,6 +332,20 @@ class _PutMeta:
             "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
             (self.key, self.value),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _ReplaceMeta:
+    prefixes: tuple[str, ...]
+    facts: Mapping[str, str]
+
+    def __call__(self, connection: sqlite3.Connection) -> None:
+        for prefix in self.prefixes:
+            connection.execute(
+                "DELETE FROM meta WHERE substr(key, 1, ?) = ?", (len(prefix), prefix)
+            )
+        for key, value in self.facts.items():
+            _PutMeta(key, value)(connection)
 
 
 def _run(connection: sqlite3.Connection, statement: str, values: Sequence[object]) -> int:

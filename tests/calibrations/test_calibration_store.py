@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from pathlib import Path
 
 import pytest
 
-from piod.calibrations.records import InvalidRecord, PumpCalibration
-from piod.calibrations.store import CalibrationStore
+from piod.calibrations.fields import InvalidRecord
+from piod.calibrations.records import PumpCalibration
+from piod.calibrations.store import MAX_FILE_BYTES, CalibrationStore
 from piod.clock import SimulatedClock
 from piod.errors import BadRequest, NotFound, StorageFailed
 
@@ -34,6 +36,15 @@ class PointersInMemory:
 
     async def get(self, kind: str, device: str) -> str | None:
         return self.names.get((kind, device))
+
+    async def all(self, kind: str) -> dict[str, str]:
+        return {device: name for (of, device), name in self.names.items() if of == kind}
+
+    async def set(self, kind: str, device: str, name: str) -> None:
+        self.names[kind, device] = name
+
+    async def remove(self, kind: str, device: str) -> None:
+        self.names.pop((kind, device), None)
 
 
 @pytest.fixture
@@ -97,8 +108,14 @@ async def test_refusals_name_the_calibration(store: CalibrationStore, tmp_path: 
     with pytest.raises(InvalidRecord, match="calibration 'latin' of media_pump is not UTF-8 text"):
         await store.read("media_pump", "latin")
     (tmp_path / "media_pump" / "folder.yaml").mkdir()
-    with pytest.raises(StorageFailed, match="cannot be read: Is a directory"):
+    with pytest.raises(StorageFailed, match="cannot be read: it is not a file"):
         await store.read("media_pump", "folder")
+    put(store, "media_pump", "huge", "#" * (MAX_FILE_BYTES + 1))
+    with pytest.raises(InvalidRecord, match="larger than"):
+        await store.read("media_pump", "huge")
+    os.mkfifo(store.path_of("media_pump", "pipe"))
+    with pytest.raises(StorageFailed, match="it is not a file"):
+        await store.read("media_pump", "pipe")
     (tmp_path / "waste_pump").write_text("a file where a folder belongs")
     with pytest.raises(NotFound):
         await store.read("waste_pump", "fast")
@@ -151,3 +168,120 @@ async def test_simulated_time_stands_still_while_a_file_is_read(
     assert clock.monotonic() == before
     assert not ticking.done()
     await ticking
+
+
+# -- changes ------------------------------------------------------------------------
+
+
+async def test_added_text_is_kept_as_it_is_under_its_name(
+    store: CalibrationStore, pointers: PointersInMemory, tmp_path: Path
+) -> None:
+    text = "# mine\r\n" + PUMP + "note: {by: me}\n"
+    path = await store.add("media_pump", text)
+    assert path == tmp_path / "media_pump" / "fast.yaml"
+    assert path.read_bytes() == text.encode()
+    assert pointers.names == {}
+    await store.add("media_pump", PUMP, set_as_active=True)
+    assert path.read_bytes() == PUMP.encode()
+    assert pointers.names == {("calibration", "media_pump"): "fast"}
+
+
+@pytest.mark.parametrize(
+    ("device", "old", "new", "message"),
+    [
+        ("media_pump", "hz: 200", "hz: -1", "hz: must be at least 0"),
+        ("media_pump", "fast", "../fast", "calibration_name '../fast' is not allowed"),
+        ("media_pump", "fast", "x" * 251, "calibration_name must not be longer than 250"),
+        ("media_pump", "fast", "''", "calibration_name must not be empty"),
+        ("../x", "fast", "slow", "device '../x' is not allowed"),
+        ("od90", "fast", "slow", "does not fit the device 'od90', which takes od or od600"),
+        ("stirring", "fast", "slow", "which takes simple_stirring"),
+        ("od_fused", "fast", "slow", "only estimators"),
+        ("sessions", "fast", "slow", "no device may be called 'sessions'"),
+        # what is wrong first, in this order: the text, its name, the device
+        ("../x", "fast", "../fast", "calibration_name"),
+        ("../x", "dc: 75", "dc: x", "dc: must be a number"),
+    ],
+)
+async def test_what_cannot_be_kept_is_refused_and_nothing_is_written(
+    store: CalibrationStore, tmp_path: Path, device: str, old: str, new: str, message: str
+) -> None:
+    with pytest.raises(BadRequest) as refusal:
+        await store.add(device, PUMP.replace(old, new, 1), set_as_active=True)
+    assert message in refusal.value.message
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("device", ["media_pump", "my_pump", "incubator", "odour"])
+async def test_devices_that_plugins_add_take_any_type(store: CalibrationStore, device: str) -> None:
+    await store.add(device, PUMP)
+    assert (await store.read(device, "fast")).calibration_name == "fast"
+
+
+async def test_deleting_the_active_one_clears_the_pointer(
+    store: CalibrationStore, pointers: PointersInMemory
+) -> None:
+    await store.add("media_pump", PUMP, set_as_active=True)
+    await store.add("media_pump", PUMP.replace("fast", "slow"))
+    await store.delete("media_pump", "slow")
+    assert pointers.names == {("calibration", "media_pump"): "fast"}
+    await store.delete("media_pump", "fast")
+    assert pointers.names == {}
+    with pytest.raises(NotFound, match="there is no calibration 'fast' of media_pump"):
+        await store.delete("media_pump", "fast")
+
+
+async def test_only_what_can_be_used_becomes_active(
+    store: CalibrationStore, pointers: PointersInMemory
+) -> None:
+    put(store, "media_pump", "bad", "nothing of use")
+    with pytest.raises(InvalidRecord):
+        await store.activate("media_pump", "bad")
+    with pytest.raises(NotFound):
+        await store.activate("media_pump", "gone")
+    assert pointers.names == {}
+    put(store, "media_pump", "fast", PUMP)
+    await store.activate("media_pump", "fast")
+    assert pointers.names == {("calibration", "media_pump"): "fast"}
+    await store.deactivate("media_pump")
+    await store.deactivate("media_pump")
+    assert pointers.names == {}
+
+
+async def test_activating_beside_a_deletion_never_leaves_a_pointer_to_nothing(
+    store: CalibrationStore, pointers: PointersInMemory
+) -> None:
+    for _ in range(20):
+        await store.add("media_pump", PUMP)
+        await asyncio.gather(
+            store.activate("media_pump", "fast"),
+            store.delete("media_pump", "fast"),
+            return_exceptions=True,
+        )
+        assert pointers.names == {}
+
+
+async def test_preparing_makes_the_folder_and_clears_what_a_killed_write_left(
+    tmp_path: Path, pointers: PointersInMemory, clock: SimulatedClock
+) -> None:
+    store = CalibrationStore(tmp_path / "storage" / "calibrations", pointers, clock.hold)
+    assert not await store.exists()
+    await store.prepare()
+    assert await store.exists()
+    left = store.directory / "od" / ".piod-unfinished-1"
+    left.parent.mkdir()
+    left.write_text("half")
+    await store.prepare()
+    assert not left.exists()
+
+
+async def test_preparing_where_nothing_can_be_made_is_only_logged(
+    tmp_path: Path,
+    pointers: PointersInMemory,
+    clock: SimulatedClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "storage").write_text("a file where a folder belongs")
+    store = CalibrationStore(tmp_path / "storage" / "calibrations", pointers, clock.hold)
+    await store.prepare()
+    assert "folder of calibrations" in caplog.text

@@ -189,3 +189,10 @@ def test_choice_outside_the_domain_is_refused_when_bounds_hold() -> None:
     for enforce_bounds in (True, False):
         with pytest.raises(NoSolution):
             choose_solution([], 0, 4, enforce_bounds=enforce_bounds)
+
+
+@pytest.mark.parametrize("x", [-0.5, 0, 0.3, 0.5, 1.7, 2, 3])
+def test_slope_is_that_of_the_curve(x: float) -> None:
+    step = 1e-6
+    rise = SPLINE.evaluate(x + step) - SPLINE.evaluate(x - step)
+    assert SPLINE.slope(x) == pytest.approx(rise / (2 * step), abs=1e-3)

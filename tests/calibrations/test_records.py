@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from piod.calibrations.curves import AboveDomain, AkimaCurve, NoSolution, PolyCurve, SplineCurve
+from piod.calibrations.fields import InvalidRecord
 from piod.calibrations.names import check_name
 from piod.calibrations.records import (
-    InvalidRecord,
     OD600Calibration,
     ODCalibration,
     PumpCalibration,
@@ -150,6 +150,12 @@ def test_unknown_keys_are_kept_and_labels_are_free() -> None:
     assert pump.x == "Zeit"
 
 
+def test_keys_that_are_no_text_are_left_out() -> None:
+    pump = parse_calibration(PUMP + "1: one\n? 0x" + "f" * 5000 + "\n: many\n")
+    assert 1 not in pump.raw
+    assert pump.x == "Duration"
+
+
 def test_curve_that_cannot_be_evaluated_is_still_a_record() -> None:
     stirring = parse_calibration(STIRRING.replace("[10.0, 20.0, 30.0]", "[]"))
     with pytest.raises(NoSolution):
@@ -171,6 +177,7 @@ def test_created_at_may_be_written_with_t_or_space(text: str) -> None:
             "created_at: must be a YAML timestamp with a UTC offset, without quotes, got",
         ),
         ("2026-03-04T09:15:30.250Z", "2026-03-04", "created_at: must have a time of day"),
+        ("2026-03-04T09:15:30.250Z", "0001-01-01T00:00:00+02:00", "created_at: must be a time of"),
         ("2026-03-04T09:15:30.250Z", "2026-03-04T09:15:30", "created_at: must have a UTC offset"),
         (
             "2026-03-04T09:15:30.250Z",
@@ -200,6 +207,12 @@ def test_created_at_may_be_written_with_t_or_space(text: str) -> None:
             "[1" + "0" * 400 + ", 0]",
             "curve_data_.coefficients[0]: must be a finite number",
         ),
+        ("[0.125, 0.0]", "0x" + "f" * 5000, "must be a list, got a number of very many digits"),
+        ("hz: 200.0", "hz: 0x" + "f" * 5000, "hz: must be a finite number, got a number of very"),
+        ("hz: 200.0", "hz: [0x" + "f" * 5000 + "]", "hz: must be a number, got"),
+        ("hz: 200.0", "hz: {? 0x" + "f" * 5000 + " : 1}", "hz: must be a number, got"),
+        ("simple_peristaltic_pump", "0x" + "f" * 5000, "calibration_type: must be one of"),
+        ("recorded_data:\n", "recorded_data:\n  1: []\n", "recorded_data: must have texts as"),
         ("[0.125, 0.0]", "0.125", "curve_data_.coefficients: must be a list, got 0.125"),
         (", coefficients: [0.125, 0.0]", "", "curve_data_.coefficients: is missing"),
         (

@@ -21,6 +21,7 @@ class Configured:
 
     allowed_origins: list[str] = field(default_factory=list)
     api_key: str | None = None
+    unknown: str | None = None
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ def end_orderly(unit: UnitProcess, number: signal.Signals) -> None:
     assert unit.stdout.count("\n") == 1
 
 
-def test_a_broken_config_ini_is_named_by_health_and_by_the_failure_of_a_run(
+def test_a_config_ini_broken_from_the_start_is_named_and_nothing_can_be_changed(
     start: Start, tmp_path: Path
 ) -> None:
     data_dir = tmp_path / "unit"
@@ -147,8 +147,9 @@ def test_a_broken_config_ini_is_named_by_health_and_by_the_failure_of_a_run(
     assert problems
     assert "line 3" in problems[0]
 
-    failure = unit.failure(unit.post("/unit_api/jobs/run/job_name/stirring"))
-    assert "config.ini, line 3" in failure
+    status, refusal = unit.request("POST", "/unit_api/jobs/run/job_name/stirring")
+    assert status == 503
+    assert "config.ini, line 3" in refusal["error"]
     assert all_off(data_dir)
     assert unit.running() == []
 

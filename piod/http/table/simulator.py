@@ -8,6 +8,7 @@ from piod.http.routes import DELETE, GET, PATCH, POST, Answer, Route
 from piod.http.simulator import (
     FAULT_EXAMPLE,
     PLANT_EXAMPLE,
+    SYSTEM_EXAMPLE,
     AdvanceSchema,
     FaultSchema,
     PlantSchema,
@@ -33,6 +34,15 @@ def simulator_routes(simulator: SimulatorHandlers) -> Iterator[Route]:
         summary="Change the simulated reactor",
         body=PlantSchema,
         answers={200: Answer("The plant after the change.", PLANT_EXAMPLE)},
+    )
+    yield Route(
+        GET,
+        "/simulator/system",
+        simulator.system,
+        tag="Simulator",
+        summary="What was asked of the simulated machine",
+        description="Power, clock, services, updates; oldest first. update is the last one.",
+        answers={200: Answer("What it did.", SYSTEM_EXAMPLE)},
     )
     yield Route(
         GET,

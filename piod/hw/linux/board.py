@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from piod.hw.linux.gpio import LineSpec, LinuxGpio
+from piod.hw.linux.i2c import LinuxI2c
 from piod.hw.linux.pwm import LinuxPwm, OutputGuard
 
 
@@ -19,3 +20,4 @@ class LinuxBoard:
     ) -> None:
         self.pwm = LinuxPwm(pwm_pins, guard)
         self.gpio = LinuxGpio(lines)
+        self.i2c = LinuxI2c()

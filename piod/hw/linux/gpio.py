@@ -17,6 +17,7 @@ from typing import Literal, Protocol, TypeAlias, cast
 from piod.errors import BusError, DeviceMissing
 from piod.hw.header import gpio_chip
 from piod.hw.linux.bus_thread import BusThread, fail, resolve, tell
+from piod.hw.linux.refusals import bus_error
 
 NS_PER_S = 1e9
 CLOCK_STEP_NS = 10_000_000
@@ -314,4 +315,4 @@ def _clocks() -> tuple[int, int]:
 
 
 def _bus_error(line: int, what: str, error: OSError) -> BusError:
-    return BusError(f"GPIO {line} {what}: {error.strerror or error}.", cause=str(error))
+    return bus_error(f"GPIO {line} {what}", error)

@@ -20,6 +20,7 @@ from typing import Protocol
 from piod.errors import BusError, DeviceMissing
 from piod.hw.header import SYSFS_PWM, gpio_chip, kernel_pwm
 from piod.hw.linux.bus_thread import BusThread
+from piod.hw.linux.refusals import bus_error
 from piod.hw.linux.gpio import LineSpec, OpenLine, open_periphery_line
 from piod.hw.linux.software_pwm import LgpioPwm, TimedPwm, load_lgpio
 from piod.hw.linux.sysfs_pwm import SysfsPwm
@@ -333,7 +334,7 @@ class _Outputs:
 
 
 def _bus_error(pin: int, what: str, error: OSError) -> BusError:
-    return BusError(f"The PWM of GPIO {pin} {what}: {error.strerror or error}.", cause=str(error))
+    return bus_error(f"The PWM of GPIO {pin} {what}", error)
 
 
 def _gpios(pins: Sequence[int]) -> str:

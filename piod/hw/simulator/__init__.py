@@ -2,7 +2,7 @@
 
 ``plant`` is the truth: a vial and the parts in and under it (``vial``,
 ``stirrer``), driven by the outputs alone and ignorant of asyncio. ``board``
-puts the ports of :mod:`piod.hw.ports` on it (``pwm``, ``gpio``); ``faults``
+puts the ports of :mod:`piod.hw.ports` on it (``pwm``, ``gpio``, ``i2c``); ``faults``
 makes them fail as hardware does. ``silicon`` shows in a file what the outputs
 hold, ``plant_file`` keeps the plant, and ``run_on`` lets it run on for the time
 during which no daemon looked after it.

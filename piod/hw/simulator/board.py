@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from piod.clock import SimulatedClock
 
 from .faults import Faults, StirrerStall
 from .gpio import SimulatedGpio
+from .i2c import SimulatedI2c
 from .plant import Plant
 from .plant_file import PlantFile
 from .pwm import OutputGuard, SimulatedPwm
@@ -20,7 +21,7 @@ class SimulatedBoard:
     Making the board is its power-on: every output is off from then on, in the
     plant and in ``silicon``. Without ``silicon`` and ``plant_file`` nothing is
     kept; without ``guard`` nobody else turns an output off. To the guard the
-    outputs are ``pwm:<GPIO>``.
+    outputs are ``pwm:<GPIO>``. ``i2c_chips``: those of :func:`.i2c.chips_of`.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class SimulatedBoard:
         hall_line: int,
         button_line: int,
         led_line: int,
+        i2c_chips: Mapping[int, str] | None = None,
         silicon: SiliconFile | None = None,
         plant_file: PlantFile | None = None,
         guard: OutputGuard | None = None,
@@ -57,6 +59,7 @@ class SimulatedBoard:
             button_line=button_line,
             led_line=led_line,
         )
+        self.i2c = SimulatedI2c(i2c_chips or {}, self.faults)
 
     def truth(self) -> dict[str, object]:
         """The plant as it is at this instant, and what is on the board."""

@@ -1,4 +1,4 @@
-"""Ways in which the simulated hardware fails, put in and taken out by id.
+"""Ways in which the simulated hardware and machine fail, put in and taken out by id.
 
 A new kind is one class here and one line in KINDS. Faults live as long as the
 daemon: a start begins without any.
@@ -15,7 +15,11 @@ from piod.errors import BadRequest, BusError, DeviceMissing, NotFound
 
 from .fields import Fields
 
-BUSES = ("pwm", "gpio")
+BUSES = ("pwm", "gpio", "i2c")
+SYSTEM_CALLS = (
+    *("reboot", "power_off", "set_time", "synchronise_clock"),
+    *("unit_states", "restart_units", "start_update", "update"),
+)
 MAX_PIN = 1000
 MAX_COUNT = 1_000_000
 
@@ -74,6 +78,8 @@ class BusFailure(Fault):
 
     @classmethod
     def read(cls, id: str, given: Fields) -> BusFailure:
+        if "pin" in given and given.value("bus") == "i2c":
+            raise BadRequest("pin means nothing on the i2c bus; see the kind chip_missing.")
         return cls(
             id,
             bus=given.choice("bus", BUSES),
@@ -95,8 +101,56 @@ class MissingDevice(Fault):
         return cls(id, given.choice("bus", BUSES))
 
 
+@dataclass
+class MissingChip(Fault):
+    """Nothing answers at this address of the I2C bus."""
+
+    kind = "chip_missing"
+    address: int
+
+    @classmethod
+    def read(cls, id: str, given: Fields) -> MissingChip:
+        return cls(id, given.integer("address", 0x08, 0x77))
+
+
+@dataclass
+class SystemFailure(Fault):
+    """The machine refuses a call; "update": one that was started fails in the end."""
+
+    kind = "system_error"
+    call: str
+    message: str | None
+
+    @classmethod
+    def read(cls, id: str, given: Fields) -> SystemFailure:
+        message = given.text("message") if "message" in given else None
+        return cls(id, given.choice("call", SYSTEM_CALLS), message)
+
+
+@dataclass
+class ServiceDown(Fault):
+    """A systemd unit of the machine has failed."""
+
+    kind = "service_down"
+    service: str
+
+    @classmethod
+    def read(cls, id: str, given: Fields) -> ServiceDown:
+        return cls(id, given.text("service"))
+
+
 KINDS: Mapping[str, type[Fault]] = {
-    kind.kind: kind for kind in (StirrerStall, LostEdges, BusFailure, MissingDevice, Button)
+    kind.kind: kind
+    for kind in (
+        StirrerStall,
+        LostEdges,
+        BusFailure,
+        MissingDevice,
+        MissingChip,
+        Button,
+        SystemFailure,
+        ServiceDown,
+    )
 }
 
 F = TypeVar("F", bound=Fault)

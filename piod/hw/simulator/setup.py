@@ -13,6 +13,7 @@ from piod.hw.off import simulated_recipe
 from piod.hw.wiring import Wiring
 
 from .board import SimulatedBoard
+from .i2c import chips_of
 from .plant import Plant
 from .plant_file import PlantFile
 from .run_on import OUTPUTS_FILE, Resumed
@@ -69,6 +70,7 @@ async def simulated_unit(
         hall_line=wiring.hall_pin,
         button_line=wiring.button_pin,
         led_line=wiring.led_pin,
+        i2c_chips=chips_of(wiring),
         silicon=silicon,
         plant_file=plant_file,
         guard=guard,

@@ -1,0 +1,79 @@
+"""What somebody wants to run, and which lost jobs are run anew after an outage.
+
+Nothing starts by itself unless ``[piod] resume_jobs`` names it, the job allows it,
+and the outage was shorter than ``resume_within_min``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from piod.actors.model import ModelKey
+from piod.config import Config
+from piod.jobs.job import Job
+from piod.storage.rows import JobRow, LostJobs
+
+log = logging.getLogger(__name__)
+
+UNIVERSAL_EXPERIMENT = "$experiment"
+RESUME_WITHIN_MIN = 15.0
+CLOCK_STEP_S = 5.0
+"""A clock that woke further in the past than this cannot tell how long the outage was."""
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What somebody wants to run. ``options`` are as given, not parsed yet."""
+
+    job_name: str
+    options: Mapping[str, object]
+    experiment: str = UNIVERSAL_EXPERIMENT
+    job_source: str = "user"
+    config_overrides: Sequence[tuple[str, str, str]] = ()
+    active: bool = True
+    model: ModelKey | None = None
+    """The reactor model that the unit is, as a leader sees it."""
+
+
+def to_resume(
+    lost: LostJobs, config: Config, kinds: Mapping[str, type[Job]], now_unix_s: float
+) -> list[tuple[JobRow, RunRequest]]:
+    """Which of the ``lost`` jobs are to be run anew, and how; says in the log why not.
+
+    Raises ConfigurationError.
+    """
+    named = {name.strip() for name in config.text("piod", "resume_jobs", "").split(",")} - {""}
+    within_min = config.number("piod", "resume_within_min", RESUME_WITHIN_MIN, minimum=0)
+    for name in sorted(named):
+        kind = kinds.get(name)
+        if kind is None or not kind.resumable:
+            why = "there is no such job" if kind is None else "it never starts by itself"
+            log.warning("[piod] resume_jobs: %s is not resumed, %s", name, why)
+    resumable = {name for name in named if name in kinds and kinds[name].resumable}
+    wanted = [row for row in lost.jobs if row.job_name in resumable]
+    if not wanted or lost.alive_at is None:
+        return []
+    outage_s = now_unix_s - datetime.fromisoformat(lost.alive_at).timestamp()
+    if outage_s < -CLOCK_STEP_S:
+        why = "the clock woke in the past, so the length of the outage is not known"
+    elif outage_s > 60 * within_min:
+        why = f"the outage took {outage_s:.0f} s"
+    else:
+        return [(row, _again(row)) for row in wanted]
+    for row in wanted:
+        log.warning("%s is not resumed: %s", title(row), why)
+    return []
+
+
+def title(row: JobRow) -> str:
+    """How messages name a job."""
+    return f"{row.job_name} (job {row.job_id})"
+
+
+def _again(row: JobRow) -> RunRequest:
+    return RunRequest(
+        row.job_name, row.options, row.experiment, row.job_source, row.config_overrides
+    )

@@ -1,0 +1,255 @@
+"""The machine's actor: power, clock, services, updates.
+
+Messages of :class:`System`: :class:`CheckSystem`, :class:`CheckPower`,
+:class:`Reboot`, :class:`PowerOff`, :class:`SetTime`, :class:`SynchroniseClock`,
+:class:`UnitStates`, :class:`RestartUnits`, :class:`CheckUpdate`,
+:class:`StartUpdate`, :class:`AwaitUpdate`.
+
+Before the machine goes down, every job is ended, every output is off, and what
+is known is on disk. The ``Check…`` messages refuse what can be seen to fail, or comes
+too soon, before anything is accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, assert_never
+
+from piod.actors.actor import Actor, Message, Ref
+from piod.actors.buses import PwmBus, Revoke
+from piod.actors.jobs import JobFilter, Jobs, Running, Stop
+from piod.errors import Conflict, PiodError, TooManyRequests, Unavailable
+from piod.storage.ledger import Ledger
+from piod.system import SystemPort, UpdateFailed, UpdateRequest
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+POWER, UPDATE = "reboot or shutdown", "update"
+POWER_EVERY_S = 15.0
+"""At most one reboot or shutdown is taken in this time (wall)."""
+UPDATE_EVERY_S = 10.0
+LEADER_DELAY_S = 5.0
+"""A leader waits so long (wall) before it goes down: it passes the command on to others."""
+
+CALL_TIMEOUT_S = 30.0
+RESTART_TIMEOUT_S = 120.0
+SYNCHRONISE_TIMEOUT_S = 120.0
+ASK_TIMEOUT_S = 5.0
+END_JOBS_TIMEOUT_S = 30.0
+COMMAND_TIMEOUT_S = 180.0
+"""For asks of what ends or restarts something: more than all of the above together."""
+UPDATE_TIMEOUT_S = 2 * 3600.0
+"""Wall time after which an update counts as hung."""
+
+UPDATE_LOCK = "update-lock"
+
+
+@dataclass(frozen=True)
+class CheckSystem(Message["System", None]):
+    """Refuse, with the reason, while the machine cannot be asked for anything."""
+
+
+@dataclass(frozen=True)
+class CheckPower(Message["System", None]):
+    """Refuse a reboot or shutdown that cannot be, or comes too soon after another."""
+
+
+@dataclass(frozen=True)
+class Reboot(Message["System", None]):
+    """End all jobs, turn every output off, reboot the machine."""
+
+
+@dataclass(frozen=True)
+class PowerOff(Message["System", None]):
+    """End all jobs, turn every output off, shut the machine down."""
+
+
+@dataclass(frozen=True)
+class SetTime(Message["System", None]):
+    """Make ``unix_s`` the time of now."""
+
+    unix_s: float
+
+
+@dataclass(frozen=True)
+class SynchroniseClock(Message["System", None]):
+    """Set the clock by a time server."""
+
+
+@dataclass(frozen=True)
+class UnitStates(Message["System", Mapping[str, str]]):
+    """The states of systemd units, by name."""
+
+    names: Sequence[str]
+
+
+@dataclass(frozen=True)
+class RestartUnits(Message["System", None]):
+    """Restart systemd units."""
+
+    names: Sequence[str]
+
+
+@dataclass(frozen=True)
+class CheckUpdate(Message["System", None]):
+    """Refuse an update that cannot be, comes too soon, or, unless ``force``, meets a job."""
+
+    force: bool
+
+
+@dataclass(frozen=True)
+class StartUpdate(Message["System", None]):
+    """Start an update; :class:`AwaitUpdate` tells how it ends."""
+
+    request: UpdateRequest
+
+
+@dataclass(frozen=True)
+class AwaitUpdate(Message["System", None]):
+    """Answered when that update has succeeded; refused with the reason when it has failed."""
+
+    request_id: str
+
+
+SystemMessage = (
+    CheckSystem
+    | CheckPower
+    | Reboot
+    | PowerOff
+    | SetTime
+    | SynchroniseClock
+    | UnitStates
+    | RestartUnits
+    | CheckUpdate
+    | StartUpdate
+    | AwaitUpdate
+)
+
+
+class System(Actor[SystemMessage]):
+    """Owns the connection to the machine. ``is_leader``: others go down by its word."""
+
+    def __init__(
+        self,
+        port: SystemPort,
+        *,
+        is_leader: bool,
+        jobs: Ref[Jobs],
+        pwm: Ref[PwmBus],
+        ledger: Ledger,
+    ) -> None:
+        super().__init__("system")
+        self._port = port
+        self._is_leader = is_leader
+        self._jobs = jobs
+        self._pwm = pwm
+        self._ledger = ledger
+        self._begun_at: dict[str, float] = {}
+        """Wall times of the last power action and the last update."""
+
+    async def receive(self, message: SystemMessage) -> object:
+        match message:
+            case CheckSystem():
+                return self.later(self._call("answer", self._port.check()))
+            case CheckPower():
+                return self.later(self._check_power())
+            case Reboot():
+                return self.later(self._go_down("the unit was rebooted", self._port.reboot))
+            case PowerOff():
+                return self.later(self._go_down("the unit was shut down", self._port.power_off))
+            case SetTime(unix_s):
+                return self.later(self._call("set the clock", self._port.set_time(unix_s)))
+            case SynchroniseClock():
+                work = self._port.synchronise_clock()
+                return self.later(self._call("synchronise the clock", work, SYNCHRONISE_TIMEOUT_S))
+            case UnitStates(names):
+                return self.later(self._call("tell of its services", self._port.unit_states(names)))
+            case RestartUnits(names):
+                work = self._port.restart_units(names)
+                return self.later(self._call("restart services", work, RESTART_TIMEOUT_S))
+            case CheckUpdate(force):
+                return self.later(self._check_update(force))
+            case StartUpdate(request):
+                self._begun_at[UPDATE] = time.monotonic()
+                return self.later(self._call("start an update", self._port.start_update(request)))
+            case AwaitUpdate(request_id):
+                return self.later(self._await_update(request_id))
+            case _:
+                assert_never(message)
+
+    async def _call(
+        self, what: str, work: Coroutine[object, object, R], timeout_s: float | None = None
+    ) -> R:
+        """One call of the machine, with a deadline: CALL_TIMEOUT_S, unless another is given."""
+        timeout_s = timeout_s or CALL_TIMEOUT_S
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await work
+        except TimeoutError:
+            raise Unavailable(f"the machine did not {what} within {timeout_s:g} s") from None
+
+    def _refuse_too_soon(self, what: str, every_s: float) -> None:
+        wait_s = self._begun_at.get(what, -math.inf) + every_s - time.monotonic()
+        if wait_s > 0:
+            raise TooManyRequests(
+                f"another {what} began less than {every_s:g} s ago",
+                remediation=f"Wait {wait_s:.0f} s, then try again if it is still needed.",
+            )
+
+    # -- power ------------------------------------------------------------------------
+
+    async def _check_power(self) -> None:
+        await self._call("answer", self._port.check())
+        self._refuse_too_soon(POWER, POWER_EVERY_S)
+
+    async def _go_down(
+        self, reason: str, call: Callable[[], Coroutine[object, object, None]]
+    ) -> None:
+        self._begun_at[POWER] = time.monotonic()
+        if self._is_leader:
+            await asyncio.sleep(LEADER_DELAY_S)
+        log.warning("jobs end: %s", reason)
+        await self._try(self._jobs.ask(Stop(JobFilter(), reason), timeout=END_JOBS_TIMEOUT_S))
+        # whoever else holds an output: a machine that goes down leaves nothing on
+        await self._try(self._pwm.ask(Revoke(reason), timeout=ASK_TIMEOUT_S))
+        await self._try(self._ledger.database.flush())
+        await self._call("go down", call())
+
+    async def _try(self, work: Coroutine[object, object, object]) -> None:
+        """One step of going down. If it fails, the next one matters all the more."""
+        try:
+            await work
+        except PiodError as refusal:
+            log.critical("the machine goes down all the same: %s", refusal.message)
+
+    # -- updates ----------------------------------------------------------------------
+
+    async def _check_update(self, force: bool) -> None:
+        await self._call("answer", self._port.check())
+        which = JobFilter(long_running=False)
+        running = [] if force else await self._jobs.ask(Running(which), timeout=ASK_TIMEOUT_S)
+        if running:
+            names = ", ".join(f"{view.row.job_name} (job {view.row.job_id})" for view in running)
+            raise Conflict(
+                f"an update would interrupt what is running: {names}",
+                remediation="Stop these jobs first, or send the option force to update all "
+                "the same.",
+            )
+        self._refuse_too_soon(UPDATE, UPDATE_EVERY_S)
+
+    async def _await_update(self, request_id: str) -> None:
+        outcome = await self._port.update_outcome(request_id)
+        if outcome is None:
+            raise UpdateFailed(
+                "piod ended before the update was started: nothing was changed",
+                remediation="Send the command again.",
+            )
+        if not outcome.succeeded:
+            raise UpdateFailed(f"the update failed: {outcome.message or 'it did not say why'}")

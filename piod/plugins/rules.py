@@ -1,0 +1,134 @@
+"""What a plugin's job must look like before the unit takes it on.
+
+piod's own jobs are checked by mypy and by their tests; a plugin's may be neither.
+What would go wrong only while the job runs is refused when it is loaded.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import get_args
+
+from piod.jobs.job import RESTARTS, STATE, Datatype, Job, Option, OptionType, Setting
+from piod.restarts import RestartPolicy
+
+RESERVED_NAMES = frozenset(
+    {"run", "dosing_events", "leds", "led_change_events", "unit_label", "pwm", "assignment"}
+)
+"""Upstream publishes other things under these names (handbook jobs-and-hardware §2.0)."""
+
+_JOB_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_OPTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+_SETTING_NAME = re.compile(r"(?=.{1,63}$)[A-Za-z0-9]+(_[A-Za-z0-9]+)*")
+_COROUTINES = ("create", "start", "run", "sleep", "wake")
+_PLAIN = ("check", "change")
+
+
+def problem_with(kind: type[Job]) -> str | None:
+    """Why ``kind`` cannot be a job of this unit; None when it can."""
+    return next(_problems(kind), None)
+
+
+def _problems(kind: type[Job]) -> Iterator[str]:
+    name: object = getattr(kind, "job_name", None)
+    if not isinstance(name, str) or not _JOB_NAME.fullmatch(name):
+        yield (
+            f"the job_name of {kind.__name__}, {name!r:.80}, is not made of lower-case letters, "
+            "digits and '_', at most 63"
+        )
+    if name in RESERVED_NAMES:
+        yield f"the job name {name!r} is reserved"
+    if inspect.isabstract(kind):
+        missing = ", ".join(sorted(kind.__abstractmethods__))
+        yield f"the job {name!r} does not define {missing}"
+    for method in _COROUTINES:
+        if not inspect.iscoroutinefunction(getattr(kind, method)):
+            yield f"{method} of the job {name!r} is not 'async def'"
+    for method in _PLAIN:
+        if inspect.iscoroutinefunction(getattr(kind, method)):
+            yield f"{method} of the job {name!r} is 'async def', so its refusals would be lost"
+    if not isinstance(_declared(kind, "restart_policy"), RestartPolicy):
+        yield f"restart_policy of the job {name!r} is not a RestartPolicy"
+    if not isinstance(_declared(kind, "stop_first"), int):
+        yield f"stop_first of the job {name!r} is not a whole number"
+    if not isinstance(_declared(kind, "help"), str):
+        yield f"help of the job {name!r} is not text"
+    yield from _option_problems(name, _declared(kind, "options"))
+    yield from _setting_problems(name, _declared(kind, "settings"))
+
+
+def _declared(kind: type[Job], attribute: str) -> object:
+    """An attribute of the class as it is, whatever its annotation promises."""
+    value: object = getattr(kind, attribute)
+    return value
+
+
+def _option_problems(job_name: object, options: object) -> Iterator[str]:
+    if not isinstance(options, tuple | list):
+        yield f"options of the job {job_name!r} is not a tuple of Option"
+        return
+    seen: set[str] = set()
+    for option in options:
+        if not isinstance(option, Option):
+            yield f"options of the job {job_name!r} holds something that is not an Option"
+            return
+        what = f"option {option.name!r} of the job {job_name!r}"
+        if not _matches(_OPTION_NAME, option.name):
+            yield f"{what} is not named with letters, digits and '_'"
+        if option.name in seen:
+            yield f"{what} is declared twice"
+        if option.type not in get_args(OptionType):
+            yield f"{what} has the type {option.type!r}; there are {_listed(OptionType)}"
+        if not isinstance(_as_object(option.help), str):
+            yield f"the help of {what} is not text"
+        yield from _range_problems(what, option.minimum, option.maximum)
+        seen.add(option.name)
+
+
+def _setting_problems(job_name: object, settings: object) -> Iterator[str]:
+    if not isinstance(settings, tuple | list):
+        yield f"settings of the job {job_name!r} is not a tuple of Setting"
+        return
+    seen = {STATE.name, RESTARTS.name}
+    for setting in settings:
+        if not isinstance(setting, Setting):
+            yield f"settings of the job {job_name!r} holds something that is not a Setting"
+            return
+        what = f"setting {setting.name!r} of the job {job_name!r}"
+        if setting.name in seen:
+            yield f"{what} is declared twice, or by every job"
+        elif not _matches(_SETTING_NAME, setting.name):
+            yield f"{what} is not named with letters and digits joined by '_'"
+        if setting.datatype not in get_args(Datatype):
+            yield f"{what} has the datatype {setting.datatype!r}; there are {_listed(Datatype)}"
+        if not isinstance(_as_object(setting.unit), str | None):
+            yield f"the unit of {what} is not text"
+        yield from _range_problems(what, setting.minimum, setting.maximum)
+        seen.add(setting.name)
+
+
+def _range_problems(what: str, minimum: object, maximum: object) -> Iterator[str]:
+    for bound in (minimum, maximum):
+        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int | float)):
+            yield f"a bound of {what} is not a number"
+            return
+    if (
+        isinstance(minimum, int | float)
+        and isinstance(maximum, int | float)
+        and not minimum <= maximum
+    ):
+        yield f"{what} has a minimum above its maximum"
+
+
+def _matches(pattern: re.Pattern[str], name: object) -> bool:
+    return isinstance(name, str) and pattern.fullmatch(name) is not None
+
+
+def _as_object(value: object) -> object:
+    return value
+
+
+def _listed(literal: object) -> str:
+    return ", ".join(get_args(literal))
