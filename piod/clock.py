@@ -217,20 +217,23 @@ class SimulatedClock:
         return wait if timeout is None else min(wait, timeout)
 
     def woke(self) -> None:
-        """The loop was woken from outside: time has gone on meanwhile.
-
-        A loop that never comes to rest (a saturated server) must not starve the
-        schedules: a timer that is overdue by more than MAX_STARVATION_WALL_S is
-        stepped to all the same.
-        """
+        """The loop was woken from outside: time has gone on meanwhile."""
         paced = None if self._holds else self._paced()
-        if paced is None or self.scale is None:
-            return
-        due = self._timers[0][0] if self._timers else paced
-        if paced - due > MAX_STARVATION_WALL_S * self.scale:
-            self._step_to(due)
-        else:
+        if paced is not None:
+            due = self._timers[0][0] if self._timers else paced
             self._now = max(self._now, min(paced, due))
+
+    def busy(self) -> None:
+        """The loop has something to do.
+
+        One that never comes to rest must not starve the schedules: a timer that is
+        overdue by more than MAX_STARVATION_WALL_S is stepped to all the same.
+        """
+        if self.scale is None or self._holds or not self._timers:
+            return
+        paced, due = self._paced(), self._timers[0][0]
+        if paced is not None and paced - due > MAX_STARVATION_WALL_S * self.scale:
+            self._step_to(due)
 
     def _paced(self) -> float | None:
         """The latest instant that the pace allows now; None: no limit."""
@@ -269,11 +272,12 @@ class _ClockSelector(selectors.BaseSelector):
         if self.clock is None:
             return self._selector.select(timeout)
         if timeout is not None and timeout <= 0:
-            self.clock.woke()
+            self.clock.busy()
             return self._selector.select(timeout)
         events = self._selector.select(0)
         if events:
             self.clock.woke()
+            self.clock.busy()
             return events
         wait = self.clock.idle(timeout)
         if wait == 0.0:

@@ -137,3 +137,17 @@ def test_the_clock_needs_the_stepping_loop() -> None:
 def test_timestamps_are_utc_with_milliseconds_and_z() -> None:
     assert timestamp(1_769_863_500.1234) == "2026-01-31T12:45:00.123Z"
     assert timestamp(0) == "1970-01-01T00:00:00.000Z"
+
+
+async def test_tasks_that_never_wait_do_not_starve_due_timers_for_ever() -> None:
+    clock = SimulatedClock(scale=1)
+
+    async def spin() -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    spinning = asyncio.ensure_future(spin())
+    try:
+        await asyncio.wait_for(clock.sleep(0.01), 5)
+    finally:
+        spinning.cancel()

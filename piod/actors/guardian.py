@@ -18,7 +18,6 @@ from piod.actors.actor import Actor, Message, Ref
 from piod.actors.buses import ASK_TIMEOUT_S, PwmBus, Revoke
 from piod.errors import PiodError
 from piod.hw.guard import BEAT_EVERY_S, GuardLink
-from piod.hw.guard_process import HERE
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +51,6 @@ class Guardian(Actor[GuardState]):
         self._keep_fds = keep_fds
         self._restarts = 0
         self._pause = RESTART_PAUSE_S[0]
-        self._unanswered = 0
-        """Beats since the guard was last heard."""
         self._readable = asyncio.Event()
 
     async def starting(self) -> None:
@@ -66,10 +63,8 @@ class Guardian(Actor[GuardState]):
     async def _beat(self) -> None:
         while True:
             self._link.beat()
-            self._unanswered += 1
-            if self._unanswered > MAX_UNANSWERED:
+            if self._link.unanswered_beats > MAX_UNANSWERED:
                 log.error("the guard process does not answer; it is replaced")
-                self._unanswered = 0
                 self._link.dismiss()
             await asyncio.sleep(BEAT_EVERY_S)
 
@@ -84,6 +79,8 @@ class Guardian(Actor[GuardState]):
                     self._readable.clear()
                     for report in self._link.read_reports():
                         await self._hear(report)
+                    if self._link.unanswered_beats == 0:
+                        self._pause = RESTART_PAUSE_S[0]
             finally:
                 loop.remove_reader(watched)
             log.error("the guard process has died; it is started anew")
@@ -97,10 +94,6 @@ class Guardian(Actor[GuardState]):
                 self._restarts += 1
 
     async def _hear(self, report: str) -> None:
-        if report == HERE:
-            self._unanswered = 0
-            self._pause = RESTART_PAUSE_S[0]
-            return
         what, _, rest = report.partition(" ")
         if what != "fired":
             log.critical("the guard could not turn an output off: %s", rest)

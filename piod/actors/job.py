@@ -22,7 +22,7 @@ from piod.clock import Clock
 from piod.config import Config
 from piod.errors import BadRequest, PiodError
 from piod.events import JobIdentity, JsonValue, SettingPublished
-from piod.jobs.job import RESTARTS, STATE, Job, OptionValue, Unit, setting_text
+from piod.jobs.job import STATE, Job, OptionValue, Setting, Unit, setting_text
 from piod.storage.rows import JobRow
 
 State = Literal["init", "ready", "sleeping", "disconnected", "lost"]
@@ -58,7 +58,8 @@ class JobRecord:
     config: Config
     """The configuration that the job started with, its overrides applied."""
     settings: dict[str, str] = field(default_factory=dict)
-    values: dict[str, JsonValue] = field(default_factory=dict)
+    choices: dict[str, JsonValue] = field(default_factory=dict)
+    """What persons set, of the settings that are kept over a restart."""
     state: State = "disconnected"
     was_ready: bool = False
     restarts: int = 0
@@ -88,24 +89,18 @@ class Publisher:
         text = None if value is None else setting_text(value)
         if text is None:
             record.settings.pop(setting, None)
-            record.values.pop(setting, None)
         else:
             record.settings[setting] = text
-            record.values[setting] = value
         self._hub.publish(
             SettingPublished(
                 record.identity, setting, value, text, declared.persist, self._clock.time()
             )
         )
 
-    def take_back(self, *, but_kept: bool = False) -> None:
-        """Take back what a living job alone may say.
-
-        ``but_kept``: not what the next life is given again, nor how many there were.
-        """
+    def take_back(self, *, but: tuple[Setting, ...] = (STATE,)) -> None:
+        """Take back what a living job alone may say; ``but`` these."""
         for setting in self._declared.values():
-            stays = setting.persist or setting is STATE
-            stays |= but_kept and (setting.kept or setting is RESTARTS)
+            stays = setting.persist or setting in but
             if not stays and setting.name in self._record.settings:
                 self(setting.name, None)
 
@@ -161,14 +156,9 @@ class JobActor(Actor[JobMessage]):
         record = self._record
         self._set_state("init")
         self._publish("restarts", record.restarts)
-        kept = {
-            setting.name: record.values[setting.name]
-            for setting in record.kind.settings
-            if setting.kept and setting.name in record.values
-        }
         unit = self._make_unit(record, self.life, self._lease_lost, self._publish)
         self._job = job = await record.kind.create(unit, record.options)
-        for setting, value in kept.items():
+        for setting, value in record.choices.items():
             job.change(setting, value)
         if record.wants_sleep:
             await job.sleep()
@@ -202,9 +192,12 @@ class JobActor(Actor[JobMessage]):
                 )
             changes, state = self._parse(values)
             job.check(changes)
+            declared = {setting.name: setting for setting in self._record.kind.all_settings()}
             for setting, value in changes.items():
                 before = self._record.settings.get(setting)
                 job.change(setting, value)
+                if declared[setting].kept:
+                    self._record.choices[setting] = value
                 after = self._record.settings.get(setting)
                 self._log.info("updated %s from %.40s to %.40s", setting, before, after)
             if state is not None and state != self._record.state:

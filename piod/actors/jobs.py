@@ -30,7 +30,7 @@ from piod.clock import Clock, timestamp
 from piod.config import Config, ConfigFiles
 from piod.errors import BadRequest, BusError, Conflict, NotFound, PiodError, TooManyRequests
 from piod.events import JobEnded
-from piod.jobs.job import Job, OptionValue
+from piod.jobs.job import RESTARTS, STATE, Job, OptionValue
 from piod.storage.ledger import Ledger
 from piod.storage.rows import JobRow, LostJobs
 
@@ -309,7 +309,9 @@ class Jobs(Actor[JobsMessage]):
         def changed(child: Child[object]) -> None:
             record.restarts = child.restarts
             if child.state == "restarting":
-                publisher.take_back(but_kept=True)  # its outputs are off: nobody may read a duty
+                publisher.take_back(
+                    but=(STATE, RESTARTS)
+                )  # its outputs are off: nobody may read a duty
                 publisher.state("init")
 
         child = job.child = self._supervisor.start(

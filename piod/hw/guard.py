@@ -11,7 +11,7 @@ import sys
 import time
 from _thread import allocate_lock
 
-from piod.hw.guard_process import LATE_AFTER_S, MAX_LINE_BYTES
+from piod.hw.guard_process import HERE, LATE_AFTER_S, MAX_LINE_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class GuardLink:
         self._pid: int | None = pid
         self._commands_fd: int | None = commands_fd
         self._unread = b""
+        self.unanswered_beats = 0
+        """Beats since the guard was last heard: of a guard that hangs, more and more."""
         self.report_fd = report_fd
         """Readable when there is a report, or when the guard is dead; -1 once closed."""
 
@@ -69,6 +71,7 @@ class GuardLink:
     def beat(self) -> None:
         """The event loop is alive; to be called every BEAT_EVERY_S by it, by nothing else."""
         with self._lock:
+            self.unanswered_beats += 1
             self._tell(f"beat {time.monotonic()!r}")
 
     @property
@@ -97,7 +100,10 @@ class GuardLink:
         if not data:
             with self._lock:
                 self._hang_up()
-        return [line.decode("utf-8", "replace") for line in lines]
+        if lines:
+            self.unanswered_beats = 0
+        reports = [line.decode("utf-8", "replace") for line in lines]
+        return [report for report in reports if report != HERE]
 
     def restart(self, keep_fds: Iterable[int] = ()) -> None:
         """Put a new guard in the place of this one, and tell it all that this one knew.
@@ -110,6 +116,7 @@ class GuardLink:
             self._bury()
             self._pid, self._commands_fd, self.report_fd = pid, commands_fd, report_fd
             self._unread = b""
+            self.unanswered_beats = 0
             for output, recipe in self._recipes.items():
                 self._tell(f"register {output} {recipe}")
             for output, deadline in self._deadlines.items():

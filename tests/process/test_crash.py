@@ -164,3 +164,14 @@ def test_the_guard_has_a_name_of_its_own(start: Start, tmp_path: Path) -> None:
     guard = unit.guard_pid()
     assert Path(f"/proc/{guard}/comm").read_text().strip() == "piod-guard"
     assert Path(f"/proc/{guard}/cmdline").read_bytes().strip(b"\0") == b"piod-guard"
+
+
+def test_a_guard_that_hangs_is_replaced(start: Start, tmp_path: Path) -> None:
+    unit = start(tmp_path / "unit")
+    hung = unit.guard_pid()
+    os.kill(hung, signal.SIGSTOP)
+    wait_until("another guard", lambda: unit.guard_pid() not in (None, hung), 10)
+    unit.post("/unit_api/jobs/run/job_name/stirring")
+    wait_until("the kick", lambda: unit.duty == 100, 5)
+    unit.signal(signal.SIGKILL)
+    wait_until("all outputs off", lambda: all_off(unit.data_dir), 1)
