@@ -24,20 +24,24 @@ from aiohttp import web
 
 from piod import __version__
 from piod.actors.actor import Actor, Life, Ref
-from piod.actors.buses import BusState, GpioBus, I2cBus, PwmBus
-from piod.actors.guardian import Guardian, GuardState
+from piod.actors.buses.bus import BusState
+from piod.actors.buses.gpio import GpioBus
+from piod.actors.buses.i2c import I2cBus
+from piod.actors.buses.pwm import PwmBus
+from piod.actors.guardian import Guardian
 from piod.actors.hardware_check import HardwareCheck
+from piod.actors.health import Health
 from piod.actors.hub import Hub
 from piod.actors.job import JobRecord, Publisher
 from piod.actors.jobs import JobFilter, Jobs, ResumeLost, Running, Stop
 from piod.actors.model import ModelKey, UnitModel, remembered_model
 from piod.actors.recorder import Recorder
-from piod.actors.supervisor import Child, Supervisor
+from piod.actors.supervisor import Supervisor
 from piod.actors.system import UPDATE_LOCK, System
 from piod.actors.tasks import GoOn, Tasks
 from piod.actors.unit import JobUnit
 from piod.calibrations.store import CalibrationStore, EstimatorStore
-from piod.clock import Clock, timestamp
+from piod.clock import Clock
 from piod.config import Config, ConfigFiles
 from piod.errors import BusError, PiodError
 from piod.http.application import build_application
@@ -75,15 +79,12 @@ from piod.system import SystemPort
 
 log = logging.getLogger(__name__)
 
-A = TypeVar("A", bound="Actor[object]")
-BusRef = Ref[PwmBus] | Ref[GpioBus] | Ref[I2cBus]
-
+T = TypeVar("T")
 ASK_TIMEOUT_S = 1.0
 END_TIMEOUT_S = 3.5
 """Wall time in which jobs are expected to end when the daemon does."""
 CLOSE_TIMEOUT_S = 1.0
 """Wall time that a bus has to turn everything off at the end; then the guard does it."""
-RECENT_LOST = 20
 
 
 class Board(Protocol):
@@ -195,23 +196,22 @@ async def build(
         stack.push_async_callback(_close, board.pwm)
         stack.push_async_callback(supervisor.stop_all)
 
-        def start(name: str, factory: Callable[[], Actor[A]]) -> Ref[Actor[A]]:
-            child: Child[object] = supervisor.start(name, factory, FOR_EVER)
-            return cast("Ref[Actor[A]]", child.ref)
+        def start(name: str, factory: Callable[[], T]) -> Ref[T]:
+            # T is the actor that the factory makes; the supervisor need not know which
+            made = cast("Callable[[], Actor[object]]", factory)
+            return cast("Ref[T]", supervisor.start(name, made, FOR_EVER).ref)
 
         # outputs off before anything else
-        pwm = cast(Ref[PwmBus], start("pwm bus", lambda: PwmBus(board.pwm, clock, hub)))
-        gpio = cast(Ref[GpioBus], start("gpio bus", lambda: GpioBus(board.gpio)))
-        i2c = cast(Ref[I2cBus], start("i2c bus", lambda: I2cBus(board.i2c)))
+        pwm = start("pwm bus", lambda: PwmBus(board.pwm, clock, hub))
+        gpio = start("gpio bus", lambda: GpioBus(board.gpio))
+        i2c = start("i2c bus", lambda: I2cBus(board.i2c))
         await asyncio.sleep(0)
         for bus in (pwm, gpio, i2c):
             await bus.ask(BusState(), timeout=30)
 
         guardian: Ref[Guardian] | None = None
         if guard is not None:
-            guardian = cast(
-                Ref[Guardian], start("guardian", lambda: Guardian(guard, pwm, keep_fds))
-            )
+            guardian = start("guardian", lambda: Guardian(guard, pwm, keep_fds))
 
         # in a thread: folders on a slow card
         with clock.hold():
@@ -256,41 +256,38 @@ async def build(
             )
 
         start("recorder", lambda: Recorder(hub, ledger, clock))
-        jobs = cast(
-            Ref[Jobs],
-            start(
-                "jobs",
-                lambda: Jobs(
-                    unit_name=unit_name,
-                    leader_name=leader_name,
-                    kinds=registry,
-                    make_unit=make_unit,
-                    model=model,
-                    pwm=pwm,
-                    ledger=ledger,
-                    config=config,
-                    hub=hub,
-                    clock=clock,
-                ),
+        jobs = start(
+            "jobs",
+            lambda: Jobs(
+                unit_name=unit_name,
+                leader_name=leader_name,
+                kinds=registry,
+                make_unit=make_unit,
+                model=model,
+                pwm=pwm,
+                ledger=ledger,
+                config=config,
+                hub=hub,
+                clock=clock,
             ),
         )
         is_leader = unit_name == leader_name
-        machine = cast(
-            Ref[System],
-            start(
-                "system",
-                lambda: System(system, is_leader=is_leader, jobs=jobs, pwm=pwm, ledger=ledger),
-            ),
+        machine = start(
+            "system",
+            lambda: System(system, is_leader=is_leader, jobs=jobs, pwm=pwm, ledger=ledger),
         )
         # last, so that they end first: what their work waits for must not fail them at the end
-        tasks = cast(Ref[Tasks], start("tasks", lambda: Tasks(ledger, clock.time, UPDATE_LOCK)))
+        tasks = start("tasks", lambda: Tasks(ledger, clock.time, UPDATE_LOCK))
         await asyncio.sleep(0)
         await jobs.ask(Running(), timeout=30)
 
-        async def examine() -> Mapping[str, object]:
-            buses: Mapping[str, BusRef] = {"pwm": pwm, "gpio": gpio, "i2c": i2c}
-            return await _examine(config, model, ledger, buses, guardian)
-
+        health = Health(
+            config=config,
+            model=model,
+            ledger=ledger,
+            buses={"pwm": pwm, "gpio": gpio, "i2c": i2c},
+            guardian=guardian,
+        )
         task_handlers = TaskHandlers(tasks, unit_name)
         system_handlers = SystemHandlers(
             system=machine, tasks=task_handlers, clock=clock, config=config, is_leader=is_leader
@@ -309,7 +306,7 @@ async def build(
         routes = [
             *job_routes(
                 UnitHandlers(
-                    unit_name=unit_name, version=__version__, clock=clock, examine=examine
+                    unit_name=unit_name, version=__version__, clock=clock, examine=health.examine
                 ),
                 task_handlers,
                 JobHandlers(
@@ -391,61 +388,3 @@ async def _closed_after(supervisor: Supervisor, ledger: Ledger) -> None:
     """The ledger closes after the actors that write to it."""
     await supervisor.stop_all()
     await ledger.close()
-
-
-async def _examine(
-    config: ConfigFiles,
-    model: UnitModel,
-    ledger: Ledger,
-    buses: Mapping[str, BusRef],
-    guardian: Ref[Guardian] | None,
-) -> Mapping[str, object]:
-    """What health tells besides the documented keys."""
-    problems: list[str] = []
-    config.current()
-    if config.problem is not None:
-        problems.append(f"configuration: {config.problem}")
-    if model.key is None:
-        problems.append("the reactor model is not known: the strictest limits of all models hold")
-    for name, bus in buses.items():
-        try:
-            # all kinds of bus answer the same message; a union of refs hides that
-            report = await cast(Ref[PwmBus], bus).ask(BusState(), timeout=ASK_TIMEOUT_S)
-        except PiodError as refusal:
-            problems.append(f"{name} bus: {refusal.message}")
-        else:
-            if report.problem is not None:
-                problems.append(f"{name} bus: {report.problem}")
-            problems += [
-                f"{name} output GPIO {pin} of {owner} is not confirmed to be off; piod keeps trying"
-                for pin, owner in report.going_off.items()
-            ]
-    if guardian is not None:
-        try:
-            if not (await guardian.ask(GuardState(), timeout=ASK_TIMEOUT_S)).alive:
-                problems.append("the guard process is not running")
-        except PiodError as refusal:
-            problems.append(f"guard: {refusal.message}")
-    if ledger.database.replaced_corrupt is not None:
-        problems.append(
-            f"the ledger was corrupt and was set aside as {ledger.database.replaced_corrupt.name}"
-        )
-    try:
-        lost = await ledger.recent_lost(RECENT_LOST)
-    except PiodError as refusal:
-        lost = []
-        problems.append(f"ledger: {refusal.message}")
-    return {
-        "problems": problems,
-        "model": None if model.key is None else {"name": model.key[0], "version": model.key[1]},
-        "lost_jobs": [
-            {
-                "job_id": row.job_id,
-                "job_name": row.job_name,
-                "experiment": row.experiment,
-                "ended_at": row.ended_at,
-                "reason": row.reason,
-            }
-            for row in lost
-        ],
-    }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -42,6 +43,8 @@ from piod.system import NoSystem
 log = logging.getLogger(__name__)
 
 CLOSE_HTTP_TIMEOUT_S = 0.5
+GIVE_UP_S = 4.0
+"""From the signal to an exit without ceremony, wall time; a unit's stop takes under 5 s."""
 GOING_DOWN_S = 0.2
 """How long a simulated machine takes from the command to the end of piod, wall time."""
 NO_SYSTEM = "this version of piod does not speak with systemd yet"
@@ -80,6 +83,13 @@ class _Ending:
         asyncio.get_running_loop().call_later(GOING_DOWN_S, down)
 
 
+def _give_up(guard: GuardLink) -> None:
+    """Something hangs while the daemon ends: leave the outputs to the guard, and go."""
+    log.critical("piod does not come to its end; it leaves the outputs to the guard and exits")
+    guard.close()
+    os._exit(0)
+
+
 Unit = Callable[[Launch], AbstractAsyncContextManager[Daemon]]
 """Makes the daemon of a unit; it ends with its context."""
 
@@ -87,8 +97,13 @@ Unit = Callable[[Launch], AbstractAsyncContextManager[Daemon]]
 async def _serve(launch: Launch, guard: GuardLink) -> int:
     ending = _Ending()
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        ending.end()
+        loop.call_later(GIVE_UP_S, _give_up, guard)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ending.end)
+        loop.add_signal_handler(number, end)
     if not launch.simulate:
         await _live(launch, partial(_real, guard=guard), ending)
     else:

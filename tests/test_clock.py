@@ -143,7 +143,7 @@ async def test_tasks_that_never_wait_do_not_starve_due_timers_for_ever() -> None
     clock = SimulatedClock(scale=1)
 
     async def spin() -> None:
-        while True:
+        while True:  # noqa: ASYNC110 # there is nothing to wait for: that is the point
             await asyncio.sleep(0)
 
     spinning = asyncio.ensure_future(spin())

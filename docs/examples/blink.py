@@ -6,10 +6,9 @@ docs/plugins.md for what each part is for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from piod.clock import Clock
-from piod.jobs.job import Job, Option, Options, PwmOutput, Setting, Unit
+from piod.events import JsonValue
+from piod.jobs.job import Job, Option, Options, Publish, PwmOutput, Setting, Unit
 
 __plugin_name__ = "blink"
 __plugin_version__ = "1.0.0"
@@ -29,9 +28,7 @@ class Blink(Job):
         Setting("duty_cycle", "float", settable=True, unit="%", minimum=0, maximum=100, kept=True),
     )
 
-    def __init__(
-        self, pwm: PwmOutput, clock: Clock, publish: Callable[[str, float], None], period_s: float
-    ) -> None:
+    def __init__(self, pwm: PwmOutput, clock: Clock, publish: Publish, period_s: float) -> None:
         self._pwm = pwm
         self._clock = clock
         self._publish = publish
@@ -57,7 +54,7 @@ class Blink(Job):
     async def sleep(self) -> None:
         await self._pwm.set_duty(0)
 
-    def change(self, setting: str, value: object) -> None:
+    def change(self, setting: str, value: JsonValue) -> None:
         match setting, value:
             case "duty_cycle", int() | float():
                 self._duty_percent = float(value)

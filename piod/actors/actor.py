@@ -34,6 +34,7 @@ M = TypeVar("M")
 A = TypeVar("A")
 R = TypeVar("R")
 T = TypeVar("T")
+A_co = TypeVar("A_co", covariant=True)
 A_contra = TypeVar("A_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
 
@@ -85,7 +86,7 @@ class Life:
                 log.exception("an output of %s may not have been turned off", self.name)
 
 
-class Ref(Generic[A]):
+class Ref(Generic[A_co]):
     """The address of an actor; stays valid over restarts."""
 
     def __init__(self, name: str) -> None:
@@ -100,7 +101,7 @@ class Ref(Generic[A]):
         """Whether an ask would be queued now."""
         return self._queue is not None
 
-    async def ask(self, message: Message[A, R], *, timeout: float) -> R:
+    async def ask(self, message: Message[A_co, R], *, timeout: float) -> R:
         """Send ``message``; return its reply, or raise what the actor refused it with.
 
         ``timeout`` in wall seconds. Raises ActorGone, AskTimeout or the refusal.

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from piod.actors.actor import Actor, Message, Ref
-from piod.actors.buses import ASK_TIMEOUT_S, PwmBus, Revoke
+from piod.actors.buses.bus import ASK_TIMEOUT_S
+from piod.actors.buses.pwm import PwmBus, Revoke
 from piod.errors import PiodError
 from piod.hw.guard import BEAT_EVERY_S, GuardLink
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from piod.actors.actor import Ref
-from piod.actors.buses import I2cBus, Probe
+from piod.actors.buses.i2c import I2cBus, Probe
 from piod.actors.model import ModelKey
 from piod.errors import ConfigurationError, PiodError
 from piod.events import JsonValue

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from piod.actors.actor import Actor, ActorGone, AskTimeout, Message, Ref
-from piod.actors.buses import AllReleased, PwmBus
+from piod.actors.buses.pwm import AllReleased, PwmBus
 from piod.actors.hub import Hub
 from piod.actors.job import AwaitReady, JobActor, JobRecord, MakeUnit, Publisher, State
 from piod.actors.model import UnitModel

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TypeVar, assert_never
 
 from piod.actors.actor import Actor, Message, Ref
-from piod.actors.buses import PwmBus, Revoke
+from piod.actors.buses.pwm import PwmBus, Revoke
 from piod.actors.jobs import JobFilter, Jobs, Running, Stop
 from piod.errors import Conflict, PiodError, TooManyRequests, Unavailable
 from piod.storage.ledger import Ledger

@@ -6,14 +6,9 @@ import logging
 from collections.abc import Callable
 
 from piod.actors.actor import Life, Ref
-from piod.actors.buses import (
-    ASK_TIMEOUT_S,
-    EdgeCounter,
-    GpioBus,
-    LeasedPwm,
-    LeasePwm,
-    PwmBus,
-)
+from piod.actors.buses.bus import ASK_TIMEOUT_S
+from piod.actors.buses.gpio import EdgeCounter, GpioBus
+from piod.actors.buses.pwm import LeasedPwm, LeasePwm, PwmBus
 from piod.actors.hub import Hub
 from piod.actors.job import JobRecord, Publisher
 from piod.calibrations.records import Calibration

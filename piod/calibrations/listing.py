@@ -1,8 +1,8 @@
-"""Lists of artifacts, for which only files that have changed are parsed.
+"""What artifacts there are, for which only files that have changed are parsed.
 
 :class:`Listing` keeps what each file was rendered to together with the file's
-identity. A thousand unchanged records cost a thousand ``stat``; what can be kept
-is bounded, and beyond the bound the least recently listed are parsed again.
+identity. A thousand unchanged records cost a thousand ``stat``, and not even
+these when the last look was a moment ago.
 """
 
 from __future__ import annotations
@@ -10,47 +10,84 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
-from piod.calibrations.names import check_name
 from piod.calibrations.store import SUFFIX, ArtifactStore
-from piod.errors import BadRequest, PiodError
+from piod.errors import BadRequest, PiodError, StorageFailed
 from piod.storage.files import storage_error
 
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
-T = TypeVar("T")
 
 MAX_RECORDS = 5000
 MAX_BYTES = 16 * 1024 * 1024
 
+FRESH_S = 0.05
+"""Wall time for which an existing file is taken to be unchanged. Files that come and go show at
+once, and so does every change that piod itself makes."""
+
+Contents: TypeAlias = Mapping[str, Mapping[str, bytes]]
+"""Rendered artifacts by name, by device: every folder, and in it every file that can be used."""
+
 
 @dataclass(frozen=True, slots=True)
-class Rendered:
-    """One artifact of a device, as the listing's ``render`` made it."""
-
-    name: str
-    content: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _File:
     """What a file was; ``content`` is None when it could not be used."""
 
     identity: tuple[int, ...]
     content: bytes | None
 
 
+@dataclass(slots=True)
+class _Kept:
+    """Files for the next look, within bounds; ``all`` tells whether there was room for all."""
+
+    records_left: int
+    bytes_left: int
+    files: dict[str, _File] = field(default_factory=dict)
+    all: bool = True
+
+    def put(self, path: str, file: _File) -> None:
+        """Keep ``file``, if there is room."""
+        size = len(file.content or b"")
+        if self.records_left > 0 and size <= self.bytes_left:
+            self.files[path] = file
+            self.records_left -= 1
+            self.bytes_left -= size
+        else:
+            self.all = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What was seen, when, after how many changes by piod, and in which folders."""
+
+    contents: Contents
+    looked_at: float
+    changes: int
+    folders: Sequence[tuple[str, int]]
+
+    def holds(self, changes: int) -> bool:
+        """Whether it can be taken for what there is now."""
+        return (
+            changes == self.changes
+            and time.monotonic() < self.looked_at + FRESH_S
+            # the folders have just been read: this does not wait for the disk
+            and all(_changed_ns(folder) == then for folder, then in self.folders)
+        )
+
+
 class Listing(Generic[R]):
     """What there is in ``store``, each record as the bytes that ``render`` makes of it.
 
     Files that cannot be used are left out, with one line in the log for each
-    state of the file. Order is that of the names. Raises StorageFailed.
+    state of the file. What is kept from one look to the next is bounded; files
+    beyond the bounds are parsed at every look.
     """
 
     def __init__(
@@ -65,53 +102,72 @@ class Listing(Generic[R]):
         self._render = render
         self._max_records = max_records
         self._max_bytes = max_bytes
-        self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
-        self._bytes = 0
-        self._scanning = asyncio.Lock()  # the threads share what is known
+        self._files: dict[str, _File] = {}
+        self._last: _Look | None = None
+        self._looking = asyncio.Lock()
 
-    async def everything(self) -> dict[str, list[Rendered]] | None:
-        """By device, those that have any; None when the directory is missing."""
-        return await self._in_thread(self._everything)
+    async def contents(self) -> Contents | None:
+        """What there is, devices and names in the order of paths; None without a folder.
 
-    async def of_device(self, device: str) -> list[Rendered] | None:
-        """Those of ``device``; None when it has no directory. BadRequest when it is no name."""
-        check_name(device, "device")
-        return await self._in_thread(lambda: self._of_device(device))
-
-    async def of(self, names: Iterable[tuple[str, str]]) -> dict[str, Rendered]:
-        """Of (device, name) pairs, one for each device, those that can be used."""
-        return await self._in_thread(lambda: dict(self._of(names)))
-
-    # -- in the thread ----------------------------------------------------------------
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        async with self._scanning:
+        The same object as long as nothing was looked at anew. Raises StorageFailed.
+        """
+        if self._last is not None and self._last.holds(self._store.changes):
+            return self._last.contents
+        async with self._looking:
+            if self._last is not None and self._last.holds(self._store.changes):
+                return self._last.contents  # somebody has looked while this waited
             with self._store.hold():
-                return await asyncio.to_thread(work)
+                return await asyncio.to_thread(self._look, self._store.changes)
 
-    def _everything(self) -> dict[str, list[Rendered]] | None:
-        devices = _names_in(self._store.directory)
+    # -- in a thread, one at a time -----------------------------------------------------
+
+    def _look(self, changes: int) -> Contents | None:
+        looked_at = time.monotonic()
+        root = str(self._store.directory)
+        folders = [(root, _changed_ns(root))]
+        devices = _names_in(root)
         if devices is None:
+            self._last = None
             return None
-        listed = ((device, self._of_device(device)) for device in devices)
-        return {device: rendered for device, rendered in listed if rendered}
+        kept = _Kept(self._max_records, self._max_bytes)
+        seen: dict[str, Mapping[str, bytes]] = {}
+        for device in devices:
+            folder = f"{root}/{device}"
+            changed_ns = _changed_ns(folder)
+            rendered = self._look_into(folder, kept)
+            if rendered is not None:
+                folders.append((folder, changed_ns))
+                seen[device] = rendered
+        self._files = kept.files
+        last = self._last
+        contents = last.contents if last is not None and last.contents == seen else seen
+        self._last = _Look(contents, looked_at, changes, folders) if kept.all else None
+        return contents
 
-    def _of_device(self, device: str) -> list[Rendered] | None:
-        files = _names_in(self._store.directory / device)
-        if files is None:
+    def _look_into(self, folder: str, kept: _Kept) -> Mapping[str, bytes] | None:
+        """The usable files in the folder of a device; None when it is no folder."""
+        try:
+            names = _names_in(folder)
+        except StorageFailed as error:
+            logger.warning("%s", error.message)
             return None
-        names = [file.removesuffix(SUFFIX) for file in files if file.endswith(SUFFIX)]
-        return [rendered for _, rendered in self._of((device, name) for name in names)]
+        if names is None:
+            return None
+        rendered: dict[str, bytes] = {}
+        for name in names:
+            if not name.endswith(SUFFIX):
+                continue
+            path = f"{folder}/{name}"
+            file = self._file(path)
+            if file is None:
+                continue
+            kept.put(path, file)
+            if file.content is not None:
+                rendered[name.removesuffix(SUFFIX)] = file.content
+        return rendered
 
-    def _of(self, names: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Rendered]]:
-        for device, name in names:
-            content = self._content(device, name)
-            if content is not None:
-                yield device, Rendered(name, content)
-
-    def _content(self, device: str, name: str) -> bytes | None:
-        key = (device, name)
-        path = self._store.directory / device / f"{name}{SUFFIX}"
+    def _file(self, path: str) -> _File | None:
+        """The file at ``path``; None when it is gone or the disk fails, which is not kept."""
         try:
             status = os.stat(path)
         except OSError:
@@ -124,33 +180,22 @@ class Listing(Generic[R]):
             status.st_mtime_ns,
             status.st_ctime_ns,
         )
-        known = self._known.get(key)
+        known = self._files.get(path)
         if known is not None and known.identity == identity:
-            self._known.move_to_end(key)
-            return known.content
+            return known
         content: bytes | None = None
         try:
+            # its path is made anew, which refuses names that the API could not ask for
+            device, name = Path(path).parent.name, Path(path).stem
             content = self._render(self._store.read_file(self._store.path_of(device, name)))
         except PiodError as error:
             logger.warning("%s is not listed: %s", path, error.message)
             if not isinstance(error, BadRequest):
-                return None  # the disk, not the file: it may be fine the next time
-        self._keep(key, _Known(identity, content))
-        return content
-
-    def _keep(self, key: tuple[str, str], known: _Known) -> None:
-        self._forget(self._known.pop(key, None))
-        self._known[key] = known
-        self._bytes += len(known.content or b"")
-        while len(self._known) > self._max_records or self._bytes > self._max_bytes:
-            self._forget(self._known.popitem(last=False)[1])
-
-    def _forget(self, known: _Known | None) -> None:
-        if known is not None:
-            self._bytes -= len(known.content or b"")
+                return None
+        return _File(identity, content)
 
 
-def _names_in(folder: Path) -> list[str] | None:
+def _names_in(folder: str) -> list[str] | None:
     """The names in ``folder``, sorted; None when there is no such folder."""
     try:
         return sorted(os.listdir(folder))
@@ -158,3 +203,11 @@ def _names_in(folder: Path) -> list[str] | None:
         return None
     except OSError as error:
         raise storage_error(f"{folder} could not be listed", error) from error
+
+
+def _changed_ns(folder: str) -> int:
+    """When something in ``folder`` came or went; 0 when it is gone."""
+    try:
+        return os.stat(folder).st_mtime_ns
+    except OSError:
+        return 0

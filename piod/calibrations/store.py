@@ -12,8 +12,8 @@ import asyncio
 import logging
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import ClassVar, Generic, Protocol, TypeVar
 
@@ -74,6 +74,8 @@ class ArtifactStore(ABC, Generic[R]):
         self.directory = directory
         self.pointers = pointers
         self.hold = hold
+        self.changes = 0
+        """How often a file has been written or deleted here."""
         self._changing = asyncio.Lock()
 
     @abstractmethod
@@ -167,7 +169,7 @@ class ArtifactStore(ABC, Generic[R]):
         BadRequest before anything changes, StorageFull or StorageFailed.
         """
         async with self._changing:
-            with self.hold():
+            with self.hold(), self._change():
                 path = await asyncio.to_thread(self._checked_and_written, device, text)
             if set_as_active:
                 await self.pointers.set(self.kind, device, path.stem)
@@ -180,7 +182,7 @@ class ArtifactStore(ABC, Generic[R]):
         """
         path = self.path_of(device, name)
         async with self._changing:
-            with self.hold():
+            with self.hold(), self._change():
                 existed = await asyncio.to_thread(remove_file, path)
             if not existed:
                 raise NotFound(f"there is no {self.kind} {name!r} of {device}")
@@ -201,6 +203,13 @@ class ArtifactStore(ABC, Generic[R]):
         check_name(device, "device")
         async with self._changing:
             await self.pointers.remove(self.kind, device)
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self.changes += 1
 
     def _checked_and_written(self, device: str, text: str) -> Path:
         record = self.parse(text)

@@ -16,7 +16,7 @@ from piod.actors.actor import Ref
 from piod.actors.jobs import JobFilter, Jobs, Stop
 from piod.actors.tasks import Launch
 from piod.clock import Clock, timestamp
-from piod.errors import PiodError
+from piod.errors import PiodError, StorageFailed
 from piod.events import JsonValue
 from piod.http.downloads import send_zip
 from piod.http.tasks import TaskHandlers
@@ -108,15 +108,17 @@ class ArchiveHandlers:
 
         async def receive_and_check() -> None:
             nonlocal upload, archive
-            upload = await receive_archive(request, self._tree.root, self._clock.hold)
             try:
+                upload = await receive_archive(request, self._tree.root, self._clock.hold)
                 with self._clock.hold():
                     archive = await asyncio.to_thread(
                         check_archive, upload.file, self._unit_name, force=upload.force
                     )
-            except BaseException:
-                upload.file.close()
+            except PiodError:
                 raise
+            except Exception as bug:  # it would end the actor of all tasks, not this one alone
+                _log.exception("an uploaded archive could not be checked")
+                raise StorageFailed("the archive could not be checked: an error in piod") from bug
 
         async def work() -> JsonValue:
             assert upload is not None

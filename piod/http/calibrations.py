@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, TypedDict, TypeVar
 
@@ -11,7 +12,8 @@ from marshmallow import Schema, fields
 
 from piod.calibrations.estimators import FusedEstimator
 from piod.calibrations.fields import InvalidRecord
-from piod.calibrations.listing import Listing, Rendered
+from piod.calibrations.listing import MAX_BYTES, Contents, Listing
+from piod.calibrations.names import check_name
 from piod.calibrations.protocols import calibration_protocols
 from piod.calibrations.records import Calibration
 from piod.calibrations.store import SUFFIX, ArtifactStore, CalibrationStore, EstimatorStore
@@ -24,11 +26,8 @@ from piod.http.routes import JSON_MEDIA
 from piod.storage.zips import ZipEntry
 
 R = TypeVar("R")
-Found = TypeVar("Found")
 
 DONE = {"status": "success"}
-
-_UNIT = "the unit"
 
 
 class _CalibrationBody(TypedDict):
@@ -159,6 +158,15 @@ class ByDevice(Schema):
     """Any device is a key."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The whole list as bytes, and of what it was made."""
+
+    seen: Contents
+    active: Mapping[str, str]
+    body: bytes
+
+
 class ArtifactHandlers(Generic[R]):
     """What calibrations and estimators have in common.
 
@@ -181,26 +189,32 @@ class ArtifactHandlers(Generic[R]):
         # without its closing brace: what follows depends on the moment
         self._render: Callable[[R], bytes] = lambda record: json_bytes(render(record))[:-1]
         self._listing = Listing(store, self._render)
+        self._last_answer: _Answer | None = None
         self._unit = json_bytes(unit_name)
 
     async def all(self, request: web.Request) -> web.Response:
         """By device, those that can be read."""
-        devices = await self._listing.everything()
-        active = await self._store.pointers.all(self._store.kind)
-        return _json(
-            b"{%b}"
-            % b",".join(
-                b"%b:%b" % (json_bytes(device), self._list(device, listed, active.get(device)))
-                for device, listed in self._there(devices, _UNIT, {}).items()
+        seen = await self._contents()
+        active = await self._active()
+        answer = self._last_answer
+        if answer is None or answer.seen is not seen or answer.active is not active:
+            body = b"{%b}" % b",".join(
+                b"%b:%b" % (json_bytes(device), self._list(device, rendered, active))
+                for device, rendered in seen.items()
+                if rendered
             )
-        )
+            answer = _Answer(seen, active, body)
+            self._last_answer = answer if len(body) <= MAX_BYTES else None
+        return _json(answer.body)
 
     async def of_device(self, request: web.Request) -> web.Response:
         """Those of one device that can be read."""
-        device = request.match_info["device"]
-        listed = await self._listing.of_device(device)
-        active = await self._store.pointers.get(self._store.kind, device)
-        return _json(self._list(device, self._there(listed, f"the device {device!r}", []), active))
+        device = check_name(request.match_info["device"], "device")
+        seen = await self._contents()
+        rendered = seen.get(device, {} if self.missing_is_empty else None)
+        if rendered is None:
+            raise self._no_folder(f"the device {device!r}")
+        return _json(self._list(device, rendered, await self._active()))
 
     async def one(self, request: web.Request) -> web.Response:
         """One of them; 500 when its file cannot be used."""
@@ -211,21 +225,23 @@ class ArtifactHandlers(Generic[R]):
             raise StorageFailed(
                 error.message, remediation="Correct the file on the unit, or delete it."
             ) from error
-        active = await self._store.pointers.get(self._store.kind, device)
-        device_told = device if self.tells_device else None
-        return _json(self._told(self._render(record), active == name, device_told))
+        is_active = (await self._active()).get(device) == name
+        told = device if self.tells_device else None
+        return _json(self._told(self._render(record), is_active, told))
 
     async def active(self, request: web.Request) -> web.Response:
         """By device, the active ones that can be read."""
-        if not await self._store.exists():
-            self._there(None, _UNIT, {})
-        pointers = await self._store.pointers.all(self._store.kind)
-        found = await self._listing.of(pointers.items())
+        seen = await self._contents()
+        found = (
+            (device, seen[device][name])
+            for device, name in (await self._active()).items()
+            if name in seen.get(device, ())
+        )
         return _json(
             b"{%b}"
             % b",".join(
-                b"%b:%b" % (json_bytes(device), self._told(rendered.content, True, None))
-                for device, rendered in found.items()
+                b"%b:%b" % (json_bytes(device), self._told(content, True, None))
+                for device, content in found
             )
         )
 
@@ -255,11 +271,23 @@ class ArtifactHandlers(Generic[R]):
     def _named(self, request: web.Request) -> tuple[str, str]:
         return request.match_info["device"], request.match_info[self.name_field]
 
-    def _list(self, device: str, listed: Iterable[Rendered], active: str | None) -> bytes:
-        device_told = device if self.tells_device else None
+    async def _contents(self) -> Contents:
+        """What there is; without the folder 404, or nothing."""
+        seen = await self._listing.contents()
+        if seen is not None:
+            return seen
+        if self.missing_is_empty:
+            return {}
+        raise self._no_folder("the unit")
+
+    async def _active(self) -> Mapping[str, str]:
+        return await self._store.pointers.all(self._store.kind)
+
+    def _list(self, device: str, rendered: Mapping[str, bytes], active: Mapping[str, str]) -> bytes:
+        told = device if self.tells_device else None
+        active_name = active.get(device)
         return b"[%b]" % b",".join(
-            self._told(rendered.content, rendered.name == active, device_told)
-            for rendered in listed
+            self._told(content, name == active_name, told) for name, content in rendered.items()
         )
 
     def _told(self, content: bytes, active: bool, device: str | None) -> bytes:
@@ -270,13 +298,8 @@ class ArtifactHandlers(Generic[R]):
             b"" if device is None else b',"device":' + json_bytes(device),
         )
 
-    def _there(self, found: Found | None, whose: str, empty: Found) -> Found:
-        """``found``; when its folder is missing, 404 or nothing."""
-        if found is not None:
-            return found
-        if self.missing_is_empty:
-            return empty
-        raise NotFound(
+    def _no_folder(self, whose: str) -> NotFound:
+        return NotFound(
             f"{whose} has no folder of {self._store.kind}s",
             remediation=f"Create one of its {self._store.kind}s; the folder is made with it.",
         )
@@ -317,7 +340,7 @@ class CalibrationHandlers(ArtifactHandlers[Calibration]):
     async def archive(self, request: web.Request) -> web.StreamResponse:
         """All calibration files, usable or not, as a zip."""
         if not await self._store.exists():
-            self._there(None, _UNIT, {})
+            raise self._no_folder("the unit")
         return await send_zip(
             request,
             f"{self._unit_name}_calibrations.zip",

@@ -21,6 +21,10 @@ import site
 import sys
 import sysconfig
 import tempfile
+from asyncio import StreamReader
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,21 +182,14 @@ class PipInstaller:
 
         Raises InstallFailed, whose message begins with ``failed``.
         """
-        process = await asyncio.create_subprocess_exec(
-            python,
-            "-P",  # nothing is imported from where the daemon happens to stand
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,
-        )
-        assert process.stdout is not None
         printed = bytearray()
         try:
-            async with asyncio.timeout(self._timeout_s):
-                while chunk := await process.stdout.read(65536):
+            async with (
+                asyncio.timeout(self._timeout_s),
+                # -P: nothing is imported from where the daemon happens to stand
+                _running(python, "-P", *arguments) as (process, stdout),
+            ):
+                while chunk := await stdout.read(65536):
                     printed += chunk
                     del printed[:-KEPT_BYTES]
                 status = await process.wait()
@@ -201,18 +198,41 @@ class PipInstaller:
                 f"{failed}: pip was not done within {self._timeout_s:g} s",
                 cause=_last_lines(printed),
             ) from None
-        finally:
-            if process.returncode is None:
-                try:
-                    os.killpg(process.pid, signal.SIGKILL)  # with the builds that pip has started
-                except ProcessLookupError:
-                    pass  # it has just ended
-                await process.communicate()
+        except OSError as error:
+            raise InstallFailed(f"{failed}: {python} cannot be run: {error.strerror}") from error
         output = printed.decode(errors="replace").replace("\0", "")
         if status != 0:
             why = _reason(output) or f"pip left with the status {status}"
             raise InstallFailed(f"{failed}: {why}", cause=_last_lines(printed))
         return output
+
+
+@asynccontextmanager
+async def _running(python: Path, *arguments: str) -> AsyncIterator[tuple[Process, StreamReader]]:
+    """A process and what it prints; it is killed, with all it started, if left too early."""
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            python,
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+    )
+    try:
+        process = await asyncio.shield(starting)
+        assert process.stdout is not None
+        yield process, process.stdout
+    finally:
+        process = await starting  # cancelled meanwhile, it has started all the same
+        if process.returncode is None or not (process.stdout and process.stdout.at_eof()):
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it has just ended
+            await process.communicate()
 
 
 def _reason(output: str) -> str:

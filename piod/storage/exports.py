@@ -169,8 +169,10 @@ def _copy_database(source: Path, target: Path) -> None:
     """A copy as of one instant. Raises sqlite3.Error or OSError."""
     target.parent.mkdir(exist_ok=True)
     target.touch(stat.S_IMODE(os.stat(source).st_mode) | stat.S_IRUSR | stat.S_IWUSR)
-    # not read-only: so that SQLite can take away again the log that it makes beside
-    uri = f"{source.absolute().as_uri()}?mode=rw"
+    # Read-only, SQLite leaves a log behind that was not there; else it may drop one that it
+    # takes for stale, and of a damaged database that is worth keeping.
+    mode = "ro" if source.with_name(f"{source.name}-wal").exists() else "rw"
+    uri = f"{source.absolute().as_uri()}?mode={mode}"
     with (
         closing(sqlite3.connect(uri, uri=True, timeout=BUSY_S)) as live,
         closing(sqlite3.connect(target)) as copy,

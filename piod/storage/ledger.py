@@ -51,6 +51,8 @@ class Ledger:
 
     def __init__(self, database: Database, last_job_id: int) -> None:
         self.database = database
+        self.meta_changes = 0
+        """How often a fact of :meth:`put_meta` has changed; what is kept in memory goes by it."""
         self._last_job_id = last_job_id
 
     @classmethod
@@ -243,7 +245,7 @@ class Ledger:
 
     async def put_meta(self, key: str, value: str) -> None:
         """Keep such a fact. Durable."""
-        await self.database.write(_PutMeta(key, value))
+        await self._change_meta(_PutMeta(key, value))
 
     async def metas(self, prefix: str) -> dict[str, str]:
         """All such facts whose key begins with ``prefix``, by key."""
@@ -264,13 +266,19 @@ class Ledger:
 
     async def remove_meta(self, key: str) -> None:
         """Forget a fact that :meth:`put_meta` kept, if it is there. Durable."""
-        await self.database.write(
+        await self._change_meta(
             lambda connection: _run(connection, "DELETE FROM meta WHERE key = ?", (key,))
         )
 
     async def replace_meta(self, prefixes: Sequence[str], facts: Mapping[str, str]) -> None:
         """Forget all facts whose key begins so, and keep ``facts``, in one step. Durable."""
-        await self.database.write(_ReplaceMeta(tuple(prefixes), dict(facts)))
+        await self._change_meta(_ReplaceMeta(tuple(prefixes), dict(facts)))
+
+    async def _change_meta(self, work: Callable[[sqlite3.Connection], object]) -> None:
+        try:
+            await self.database.write(work)
+        finally:
+            self.meta_changes += 1
 
     async def prune(self, now_unix_s: float, max_age_days: float, max_rows: int) -> int:
         """Bound the history: forget what is older, or beyond the newest ``max_rows``.

@@ -15,21 +15,32 @@ class ActivePointers:
     """The active artifacts: for a kind (``calibration``, ``estimator``), one name per device.
 
     Changes are durable when they return. Every method raises StorageFull or
-    StorageFailed when the disk refuses; the pointer is then as it was.
+    StorageFailed when the disk refuses; the pointer is then as it was. Reading
+    costs a look into the ledger only after something has changed there.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._read: dict[str, tuple[int, Mapping[str, str]]] = {}
 
     async def get(self, kind: str, device: str) -> str | None:
         """The name that is active for ``device``; None when there is none."""
-        return await self._ledger.get_meta(pointer_key(kind, device))
+        return (await self.all(kind)).get(device)
 
     async def all(self, kind: str) -> Mapping[str, str]:
-        """The active names of a kind, by device, in the order of the devices."""
+        """The active names of a kind, by device, in the order of the devices.
+
+        The same object as long as nothing has changed.
+        """
+        changes = self._ledger.meta_changes
+        known = self._read.get(kind)
+        if known is not None and known[0] == changes:
+            return known[1]
         start = pointer_key(kind, "")
         facts = await self._ledger.metas(start)
-        return {key.removeprefix(start): name for key, name in facts.items()}
+        names = {key.removeprefix(start): name for key, name in facts.items()}
+        self._read[kind] = (changes, names)
+        return names
 
     async def set(self, kind: str, device: str, name: str) -> None:
         """Make ``name`` the active one of ``device``."""

@@ -26,7 +26,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zipfile import ZipFile, ZipInfo
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +130,8 @@ class _Sink:
 
 def _steps(entries: Iterable[ZipEntry]) -> Generator[bytes, None, None]:
     """The archive in pieces; some are empty, so that no step takes long."""
+    from zipfile import ZIP_DEFLATED, ZipFile  # a megabyte that most units never need
+
     sink = _Sink()
     try:
         with ZipFile(sink, "w", ZIP_DEFLATED) as archive:
@@ -143,6 +148,8 @@ def _steps(entries: Iterable[ZipEntry]) -> Generator[bytes, None, None]:
 
 def _added(archive: ZipFile, entry: ZipEntry, sink: _Sink) -> Iterator[None]:
     """Add ``entry``; yields whenever enough was read or written."""
+    from zipfile import ZIP_DEFLATED, ZipInfo
+
     try:
         entry.name.encode()
     except UnicodeEncodeError:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from piod.actors.actor import Actor, Life, Message, Ref
-from piod.actors.buses import Revoke
+from piod.actors.buses.pwm import Revoke
 from piod.actors.guardian import Guardian
 from piod.actors.jobs import JobFilter, Stop
 from piod.actors.tasks import GetTask, Launch, Tasks

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from piod.calibrations.listing import Listing
+from piod.calibrations.listing import FRESH_S, Contents, Listing
 from piod.calibrations.records import Calibration
 from piod.calibrations.store import CalibrationStore
 from piod.clock import SimulatedClock
-from piod.errors import BadRequest, StorageFailed
+from piod.errors import StorageFailed
 from piod.storage.files import write_file
 from tests.calibrations.test_calibration_store import PUMP, PointersInMemory, put
 
@@ -34,10 +34,14 @@ class Unit:
         put(self.store, device, name, PUMP.replace("fast", name))
 
     async def names(self) -> dict[str, list[str]]:
+        """What a look after a while tells; ``parsed`` is what it has parsed."""
         self.parsed.clear()
-        everything = await self.listing.everything()
-        assert everything is not None
-        return {device: [one.name for one in listed] for device, listed in everything.items()}
+        await asyncio.sleep(FRESH_S)
+        return self.listed(await self.listing.contents())
+
+    def listed(self, contents: Contents | None) -> dict[str, list[str]]:
+        assert contents is not None
+        return {device: list(rendered) for device, rendered in contents.items()}
 
 
 @pytest.fixture
@@ -73,32 +77,40 @@ async def test_what_changed_is_parsed_and_nothing_else(unit: Unit, tmp_path: Pat
     assert unit.parsed == ["a", "b", "d"]
 
 
-async def test_order_is_that_of_the_file_names_and_empty_devices_are_left_out(
-    unit: Unit, tmp_path: Path
-) -> None:
+async def test_order_is_that_of_the_file_names(unit: Unit, tmp_path: Path) -> None:
     for name in ("b", "a b", "a.b", "a"):
         unit.put("z", name)
     unit.put("a", "x")
     (tmp_path / "empty").mkdir()
     (tmp_path / "a" / "notes.txt").write_text("not a calibration")
     (tmp_path / "stray.yaml").write_text(PUMP)
-    assert await unit.names() == {"a": ["x"], "z": ["a b", "a.b", "a", "b"]}
-    assert await unit.listing.of_device("empty") == []
-    assert await unit.listing.of_device("nowhere") is None
-    with pytest.raises(BadRequest):
-        await unit.listing.of_device("..")
+    assert await unit.names() == {"a": ["x"], "empty": [], "z": ["a b", "a.b", "a", "b"]}
 
 
 async def test_a_missing_directory_is_none(tmp_path: Path, clock: SimulatedClock) -> None:
-    assert await Unit(tmp_path / "gone", clock).listing.everything() is None
+    unit = Unit(tmp_path / "gone", clock)
+    assert await unit.listing.contents() is None
+    unit.store.directory.mkdir()
+    assert await unit.listing.contents() == {}
+    unit.store.directory.rmdir()
+    assert await unit.listing.contents() is None
 
 
 async def test_a_directory_that_cannot_be_read_is_a_typed_failure(
-    unit: Unit, tmp_path: Path
+    tmp_path: Path, clock: SimulatedClock
 ) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(StorageFailed, match="could not be listed"):
-        await unit.listing.of_device("loop")
+        await Unit(tmp_path / "loop", clock).listing.contents()
+
+
+async def test_a_device_that_cannot_be_read_is_left_out(
+    unit: Unit, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    unit.put("od", "a")
+    (tmp_path / "loop").symlink_to("loop")
+    assert await unit.names() == {"od": ["a"]}
+    assert "loop could not be listed" in caplog.text
 
 
 async def test_unusable_files_are_logged_once_for_each_change(
@@ -112,9 +124,9 @@ async def test_unusable_files_are_logged_once_for_each_change(
     (tmp_path / ".hidden" / "x.yaml").write_text(PUMP)
     (tmp_path / "od" / "dangling.yaml").symlink_to("nowhere")
     with caplog.at_level(logging.WARNING):
-        assert await unit.names() == {"od": ["good"]}
+        assert await unit.names() == {".hidden": [], "od": ["good"]}
         assert len(caplog.records) == 3
-        assert await unit.names() == {"od": ["good"]}
+        assert await unit.names() == {".hidden": [], "od": ["good"]}
         assert len(caplog.records) == 3
         bad.write_text("nothing of use still")
         await unit.names()
@@ -128,7 +140,7 @@ async def test_what_is_kept_is_bounded_in_number(tmp_path: Path, clock: Simulate
         unit.put("od", name)
     assert (await unit.names()) == {"od": ["a", "b", "c", "d"]}
     assert (await unit.names()) == {"od": ["a", "b", "c", "d"]}
-    assert len(unit.parsed) > 0
+    assert unit.parsed == ["d"]
     unit.store.path_of("od", "d").unlink()
     await unit.names()
     await unit.names()
@@ -141,24 +153,56 @@ async def test_what_is_kept_is_bounded_in_bytes(tmp_path: Path, clock: Simulated
         unit.put("od", letter * 100)
     await unit.names()
     await unit.names()
-    assert len(unit.parsed) == 3
+    assert unit.parsed == ["c" * 100]
     unit.store.path_of("od", "c" * 100).unlink()
     await unit.names()
     await unit.names()
     assert unit.parsed == []
 
 
-async def test_named_ones_are_found_without_a_list(unit: Unit) -> None:
+async def test_a_second_look_within_a_moment_costs_nothing_and_gives_the_same(
+    unit: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
     unit.put("od", "a")
-    unit.put("waste_pump", "b")
-    found = await unit.listing.of([("od", "a"), ("waste_pump", "gone"), ("nowhere", "x")])
-    assert {device: one.content for device, one in found.items()} == {"od": b"a"}
-    assert unit.parsed == ["a"]
+    first = await unit.listing.contents()
+    monkeypatch.setattr("piod.calibrations.listing.os.listdir", None)
+    assert await unit.listing.contents() is first
+    monkeypatch.undo()
+    await asyncio.sleep(FRESH_S)
+    assert await unit.listing.contents() is first  # looked at anew, and still the same
+
+
+async def test_what_comes_and_goes_shows_at_once(unit: Unit, tmp_path: Path) -> None:
+    unit.put("od", "a")
+    assert unit.listed(await unit.listing.contents()) == {"od": ["a"]}
+    await asyncio.sleep(0.02)  # beyond the grain of the kernel's clock
+    unit.put("od", "b")
+    assert unit.listed(await unit.listing.contents()) == {"od": ["a", "b"]}
+    await asyncio.sleep(0.02)
+    unit.put("new", "c")
+    assert unit.listed(await unit.listing.contents()) == {"new": ["c"], "od": ["a", "b"]}
+    await asyncio.sleep(0.02)
+    unit.store.path_of("od", "b").unlink()
+    assert unit.listed(await unit.listing.contents()) == {"new": ["c"], "od": ["a"]}
+
+
+async def test_what_piod_changes_shows_at_once(unit: Unit) -> None:
+    for number in range(20):
+        text = PUMP.replace("fast", f"c{number:02}").replace("200", str(number))
+        await unit.store.add("media_pump", text)
+        contents = await unit.listing.contents()
+        assert contents is not None
+        assert len(contents["media_pump"]) == number + 1
+    for number in range(20):
+        await unit.store.delete("media_pump", f"c{number:02}")
+        contents = await unit.listing.contents()
+        assert contents is not None
+        assert len(contents["media_pump"]) == 19 - number
 
 
 async def test_lists_that_are_asked_for_at_once_parse_once(unit: Unit) -> None:
     for name in "abc":
         unit.put("od", name)
-    lists = await asyncio.gather(*(unit.listing.everything() for _ in range(4)))
+    lists = await asyncio.gather(*(unit.listing.contents() for _ in range(4)))
     assert all(listed == lists[0] for listed in lists)
     assert unit.parsed == ["a", "b", "c"]

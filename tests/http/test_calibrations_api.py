@@ -19,6 +19,7 @@ import pytest
 import yaml
 from yarl import URL
 
+from piod.calibrations.listing import FRESH_S
 from piod.clock import SimulatedClock
 from tests.calibrations.test_estimators import FUSED
 from tests.unit import Unit, running_unit
@@ -224,9 +225,10 @@ async def test_a_file_that_cannot_be_used_is_left_out_of_lists_and_500_alone(uni
     assert not path.exists()
 
 
-async def test_a_change_by_hand_shows_at_once(unit: Unit) -> None:
+async def test_a_change_by_hand_shows_in_a_moment(unit: Unit) -> None:
     await upload(unit, OD)
     await unit.get(f"{API}/calibrations")
+    await asyncio.sleep(FRESH_S)
     put(unit, "calibrations", "od90", "cal_1", OD.replace("80", "79"))
     [told] = await unit.get(f"{API}/calibrations/od90")
     assert told["ir_led_intensity"] == 79.0
@@ -236,6 +238,7 @@ async def test_an_active_file_that_vanished_is_active_no_more_in_lists(unit: Uni
     await upload(unit, OD, set_as_active=True)
     await upload(unit, SPLINE, "stirring", set_as_active=True)
     put(unit, "calibrations", "od90", "cal_1", "nothing of use")
+    await asyncio.sleep(FRESH_S)
     assert set(await unit.get(f"{API}/active_calibrations")) == {"stirring"}
     (unit.data_dir / "storage/calibrations/stirring/stir.yaml").unlink()
     assert await unit.get(f"{API}/active_calibrations") == {}

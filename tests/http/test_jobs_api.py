@@ -448,7 +448,7 @@ async def test_a_job_that_keeps_crashing_is_lost_with_the_reason(unit: Unit) -> 
 
 
 async def test_a_job_asleep_is_still_asleep_after_a_restart_of_its_actor(unit: Unit) -> None:
-    from piod.actors.buses import Revoke
+    from piod.actors.buses.pwm import Revoke
 
     job_id = await unit.run("stirring")
     await unit.change(job_id, state="sleeping")

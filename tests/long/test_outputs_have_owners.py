@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from piod.actors.buses import Revoke
+from piod.actors.buses.pwm import Revoke
 from piod.clock import SimulatedClock, SteppingEventLoop
 from tests.unit import Unit, running_unit
 

@@ -142,6 +142,34 @@ async def test_pip_is_killed_when_the_daemon_ends(tmp_path: Path) -> None:
     assert await gone(child)
 
 
+async def test_pip_is_killed_even_while_it_is_being_started(tmp_path: Path) -> None:
+    environment = fake_python(tmp_path, f"sleep 60 & echo $! > {tmp_path}/child; wait")
+    task = asyncio.create_task(PipInstaller(environment).install(PackageRequest("x")))
+    for _ in range(500):
+        await asyncio.sleep(0.001)
+        if len(asyncio.all_tasks()) == 3:
+            break  # there is the task that starts it
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 5)
+    child = written(tmp_path / "child")
+    assert not child or await gone(int(child))
+
+
+async def test_what_pip_leaves_behind_with_its_output_open_is_killed_too(tmp_path: Path) -> None:
+    environment = fake_python(tmp_path, f"sleep 60 & echo $! > {tmp_path}/child")
+    with pytest.raises(InstallFailed, match="not done within"):
+        async with asyncio.timeout(5):
+            await PipInstaller(environment, timeout_s=0.3).install(PackageRequest("x"))
+    assert await gone(await process_id_in(tmp_path / "child"))
+
+
+async def test_a_python_that_cannot_be_run_is_told(tmp_path: Path) -> None:
+    installer = PipInstaller(Environment(tmp_path / "nowhere", tmp_path))
+    with pytest.raises(InstallFailed, match=r"some-plugin could not be installed: .*cannot be run"):
+        await installer.install(PackageRequest("some-plugin"))
+
+
 @pytest.mark.skipif(not INSTALLED, reason="piod runs from its sources: nothing says what it needs")
 @pytest.mark.parametrize("name", ["aiohttp", "AioHTTP", "marshmallow", "pip"])
 async def test_what_piod_needs_is_neither_replaced_nor_removed(tmp_path: Path, name: str) -> None:

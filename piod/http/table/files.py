@@ -28,7 +28,7 @@ def file_routes(files: FileHandlers, archives: ArchiveHandlers) -> Iterator[Rout
     )
     yield Route(
         GET,
-        f"{PATH}/{{req_path:.*}}",
+        f"{PATH}/{{req_path:[\\s\\S]*}}",  # a name may hold a line feed, which . does not match
         files.look,
         tag=TAG,
         summary="What is in a folder, or in a file",
@@ -55,7 +55,7 @@ def file_routes(files: FileHandlers, archives: ArchiveHandlers) -> Iterator[Rout
         "belongs to piod and the markers DISALLOW_UI_… are refused.",
         body=RemoveSchema,
         answers=LAUNCHED,
-        errors=(503, 507),
+        errors=(404, 503, 507),
     )
     yield Route(
         GET,

@@ -20,8 +20,8 @@ from typing import Protocol
 from piod.errors import BusError, DeviceMissing
 from piod.hw.header import SYSFS_PWM, gpio_chip, kernel_pwm
 from piod.hw.linux.bus_thread import BusThread
-from piod.hw.linux.refusals import bus_error
 from piod.hw.linux.gpio import LineSpec, OpenLine, open_periphery_line
+from piod.hw.linux.refusals import bus_error
 from piod.hw.linux.software_pwm import LgpioPwm, TimedPwm, load_lgpio
 from piod.hw.linux.sysfs_pwm import SysfsPwm
 

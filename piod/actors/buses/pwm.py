@@ -1,17 +1,12 @@
-"""The bus actors: each owns one kind of hardware and lends its outputs.
+"""The bus of PWM outputs: stirrer, pumps, heater. It lends them.
 
-Messages of :class:`PwmBus`: :class:`LeasePwm`, :class:`SetDuty`,
-:class:`ReleasePwm`, :class:`AllReleased`, :class:`Revoke`, :class:`BusState`.
-Messages of :class:`GpioBus`: :class:`RecordEdges`, :class:`BusState`.
-Messages of :class:`I2cBus`: :class:`Probe`, :class:`BusState`.
+Messages: :class:`LeasePwm`, :class:`SetDuty`, :class:`ReleasePwm`,
+:class:`AllReleased`, :class:`Revoke`, :class:`~piod.actors.buses.bus.BusState`.
 
 A lease is exclusive and tied to the :class:`~piod.actors.actor.Life` of its
 owner. When that life ends, however it ends, the output is turned off before
 anything else happens, and again until the hardware confirms it. A bus holds no
 reference to a job.
-
-A bus whose device is missing is not a bug: it is looked for again, for ever at a
-capped pace, and refuses asks with the reason meanwhile.
 """
 
 from __future__ import annotations
@@ -20,30 +15,24 @@ import asyncio
 import itertools
 import logging
 import math
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar, Union, assert_never
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_never
 
 from piod.actors.actor import Actor, Life, Message, Ref
+from piod.actors.buses.bus import ASK_TIMEOUT_S, Bus, BusReport, BusState, Opening, access
 from piod.actors.hub import Hub
 from piod.clock import Clock
-from piod.errors import BadRequest, BusError, Conflict, DeviceMissing, Unavailable
+from piod.errors import BadRequest, BusError, Conflict, DeviceMissing
 from piod.events import PwmChanged
-from piod.hw.ports import GpioPort, I2cPort, PwmPort
+from piod.hw.ports import PwmPort
 
 log = logging.getLogger(__name__)
 
-R = TypeVar("R")
-
-ACCESS_TIMEOUT_S = 1.0
-"""Wall time after which a hardware access counts as hung."""
-RETRY_S = (0.05, 10.0)
-"""First and longest pause between attempts to open a bus, wall time."""
 MIN_HZ = 0.1
 MAX_HZ = 100_000.0
 OFF_RETRY_S = 0.05
 """Pause between attempts to turn off an output that would not, wall time."""
-ASK_TIMEOUT_S = 5.0
 
 
 class LeaseTaken(Conflict):
@@ -114,95 +103,7 @@ class Revoke(Message["PwmBus", None]):
     pin: int | None = None
 
 
-@dataclass(frozen=True)
-class BusReport:
-    """How a bus is doing. ``problem`` is None when it works."""
-
-    problem: str | None
-    leases: dict[int, str] = field(default_factory=dict)
-    """Owner by GPIO number."""
-    going_off: dict[int, str] = field(default_factory=dict)
-    """Former owner by GPIO number, of outputs that are not confirmed to be off yet."""
-
-
-@dataclass(frozen=True)
-class BusState(Message[Union["PwmBus", "GpioBus", "I2cBus"], BusReport]):
-    """How the bus is doing; answered as long as the bus actor lives."""
-
-
-@dataclass(frozen=True)
-class RecordEdges(Message["GpioBus", Sequence[float]]):
-    """The times in seconds of the falling edges on ``line`` within ``window_s``."""
-
-    line: int
-    window_s: float
-
-
-@dataclass(frozen=True)
-class Probe(Message["I2cBus", bool]):
-    """Whether a chip answers at the 7-bit I2C ``address``."""
-
-    address: int
-
-
 PwmMessage = LeasePwm | SetDuty | ReleasePwm | AllReleased | Revoke | BusState
-GpioMessage = RecordEdges | BusState
-I2cBusMessage = Probe | BusState
-
-
-async def _access(bus: str, work: Coroutine[object, object, R]) -> R:
-    """One access to the hardware, with a deadline."""
-    try:
-        async with asyncio.timeout(ACCESS_TIMEOUT_S):
-            return await work
-    except TimeoutError:
-        raise BusError(f"the {bus} bus did not answer within {ACCESS_TIMEOUT_S:g} s") from None
-
-
-class _Opening:
-    """Opens a port, again and again until it works; and anew when its device is gone."""
-
-    def __init__(self, bus: str, port: PwmPort | GpioPort | I2cPort) -> None:
-        self._bus = bus
-        self._port = port
-        self.problem: BusError | None = BusError(f"the {bus} bus has not been opened yet")
-        self.tried = asyncio.Event()
-        """Set after the first attempt, whether it worked or not."""
-
-    async def keep_trying(self) -> None:
-        pause, longest = RETRY_S
-        while True:
-            try:
-                await self._port.open()
-            except BusError as error:
-                if self.problem is None or error.message != self.problem.message:
-                    log.error("the %s bus is not available: %s", self._bus, error.message)
-                self.problem = error
-            else:
-                self.problem = None
-                log.info("the %s bus is open", self._bus)
-            self.tried.set()
-            if self.problem is None:
-                return
-            await asyncio.sleep(pause)  # wall time: this is about real devices
-            pause = min(2 * pause, longest)
-
-    def gone(self, error: DeviceMissing) -> bool:
-        """An access found the device missing; whether it has to be looked for anew."""
-        if self.problem is not None:
-            return False
-        log.error("the %s bus has lost its device: %s", self._bus, error.message)
-        self.problem = error
-        return True
-
-    def check(self) -> None:
-        """Refuse with the reason while the port is not open."""
-        if self.problem is not None:
-            raise Unavailable(
-                f"the {self._bus} bus is not available: {self.problem.message}",
-                cause=self.problem.cause,
-                remediation=self.problem.remediation,
-            )
 
 
 @dataclass
@@ -212,7 +113,7 @@ class _Lent:
     duty_percent: float = 0.0
 
 
-class PwmBus(Actor[PwmMessage]):
+class PwmBus(Actor[PwmMessage], Bus):
     """Owns the PWM outputs: stirrer, pumps, heater."""
 
     def __init__(self, port: PwmPort, clock: Clock, hub: Hub) -> None:
@@ -220,7 +121,7 @@ class PwmBus(Actor[PwmMessage]):
         self._port = port
         self._clock = clock
         self._hub = hub
-        self._opening = _Opening("pwm", port)
+        self._opening = Opening("pwm", port)
         self._lent: dict[int, _Lent] = {}
         self._going_off: dict[int, tuple[str, asyncio.Future[None]]] = {}
         self._numbers = itertools.count(1)
@@ -309,7 +210,7 @@ class PwmBus(Actor[PwmMessage]):
     ) -> None:
         work = self._port.set_duty(lease.pin, duty_percent, hz=lease.hz, off_after_s=off_after_s)
         try:
-            await _access("pwm", work)
+            await access("pwm", work)
         except DeviceMissing as error:
             if self._opening.gone(error):
                 self.spawn(self._opening.keep_trying())
@@ -375,70 +276,6 @@ class PwmBus(Actor[PwmMessage]):
         self._hub.publish(PwmChanged(on, self._clock.time()))
 
 
-class GpioBus(Actor[GpioMessage]):
-    """Owns the digital lines: hall sensor, button, PCB LED."""
-
-    def __init__(self, port: GpioPort) -> None:
-        super().__init__("gpio bus")
-        self._port = port
-        self._opening = _Opening("gpio", port)
-
-    async def starting(self) -> None:
-        self.spawn(self._opening.keep_trying())
-        await self._opening.tried.wait()
-
-    async def receive(self, message: GpioMessage) -> object:
-        match message:
-            case RecordEdges(line, window_s):
-                self._opening.check()
-                return self.later(self._record(line, window_s))
-            case BusState():
-                problem = self._opening.problem
-                return BusReport(None if problem is None else problem.message)
-            case _:
-                assert_never(message)
-
-    async def _record(self, line: int, window_s: float) -> Sequence[float]:
-        try:
-            return await self._port.record_edges(line, window_s)
-        except DeviceMissing as error:
-            if self._opening.gone(error):
-                self.spawn(self._opening.keep_trying())
-            raise
-
-
-class I2cBus(Actor[I2cBusMessage]):
-    """Owns the I2C bus: ADCs, LED drivers, temperature sensor."""
-
-    def __init__(self, port: I2cPort) -> None:
-        super().__init__("i2c bus")
-        self._port = port
-        self._opening = _Opening("i2c", port)
-
-    async def starting(self) -> None:
-        self.spawn(self._opening.keep_trying())
-        await self._opening.tried.wait()
-
-    async def receive(self, message: I2cBusMessage) -> object:
-        match message:
-            case Probe(address):
-                self._opening.check()
-                return self.later(self._probe(address))
-            case BusState():
-                problem = self._opening.problem
-                return BusReport(None if problem is None else problem.message)
-            case _:
-                assert_never(message)
-
-    async def _probe(self, address: int) -> bool:
-        try:
-            return await _access("i2c", self._port.probe(address))
-        except DeviceMissing as error:
-            if self._opening.gone(error):
-                self.spawn(self._opening.keep_trying())
-            raise
-
-
 class LeasedPwm:
     """One leased PWM output, as a job drives it."""
 
@@ -449,20 +286,3 @@ class LeasedPwm:
     async def set_duty(self, duty_percent: float, *, off_after_s: float | None = None) -> None:
         """Drive it; returns when the hardware holds ``duty_percent``."""
         await self._bus.ask(SetDuty(self._lease, duty_percent, off_after_s), timeout=ASK_TIMEOUT_S)
-
-
-class EdgeCounter:
-    """One input line whose edges can be recorded, as a job reads it."""
-
-    def __init__(self, bus: Ref[GpioBus], line: int) -> None:
-        self._bus = bus
-        self._line = line
-
-    async def record_edges(self, window_s: float) -> Sequence[float]:
-        """The times in seconds of the falling edges within ``window_s`` from now."""
-        # the window is in the clock of the unit, which may be slower than wall time
-        return await self._bus.ask(RecordEdges(self._line, window_s), timeout=RECORD_TIMEOUT_S)
-
-
-RECORD_TIMEOUT_S = 3600.0
-"""Wall time; a simulated unit may be slower than that by far."""

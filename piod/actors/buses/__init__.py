@@ -1,0 +1,1 @@
+"""The bus actors: each owns one kind of hardware and lends its outputs."""

@@ -1,0 +1,102 @@
+"""What all bus actors share: opening a port, accesses with a deadline, their state.
+
+A bus whose device is missing is not a bug: it is looked for again, for ever at a
+capped pace, and refuses asks with the reason meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from piod.actors.actor import Message
+from piod.errors import BusError, DeviceMissing, Unavailable
+from piod.hw.ports import GpioPort, I2cPort, PwmPort
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+ACCESS_TIMEOUT_S = 1.0
+"""Wall time after which a hardware access counts as hung."""
+RETRY_S = (0.05, 10.0)
+"""First and longest pause between attempts to open a bus, wall time."""
+ASK_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class BusReport:
+    """How a bus is doing. ``problem`` is None when it works."""
+
+    problem: str | None
+    leases: dict[int, str] = field(default_factory=dict)
+    """Owner by GPIO number."""
+    going_off: dict[int, str] = field(default_factory=dict)
+    """Former owner by GPIO number, of outputs that are not confirmed to be off yet."""
+
+
+class Bus:
+    """Any bus actor."""
+
+
+@dataclass(frozen=True)
+class BusState(Message[Bus, BusReport]):
+    """How the bus is doing; answered as long as the bus actor lives."""
+
+
+async def access(bus: str, work: Coroutine[object, object, R]) -> R:
+    """One access to the hardware, with a deadline."""
+    try:
+        async with asyncio.timeout(ACCESS_TIMEOUT_S):
+            return await work
+    except TimeoutError:
+        raise BusError(f"the {bus} bus did not answer within {ACCESS_TIMEOUT_S:g} s") from None
+
+
+class Opening:
+    """Opens a port, again and again until it works; and anew when its device is gone."""
+
+    def __init__(self, bus: str, port: PwmPort | GpioPort | I2cPort) -> None:
+        self._bus = bus
+        self._port = port
+        self.problem: BusError | None = BusError(f"the {bus} bus has not been opened yet")
+        self.tried = asyncio.Event()
+        """Set after the first attempt, whether it worked or not."""
+
+    async def keep_trying(self) -> None:
+        pause, longest = RETRY_S
+        while True:
+            try:
+                await self._port.open()
+            except BusError as error:
+                if self.problem is None or error.message != self.problem.message:
+                    log.error("the %s bus is not available: %s", self._bus, error.message)
+                self.problem = error
+            else:
+                self.problem = None
+                log.info("the %s bus is open", self._bus)
+            self.tried.set()
+            if self.problem is None:
+                return
+            await asyncio.sleep(pause)  # wall time: this is about real devices
+            pause = min(2 * pause, longest)
+
+    def gone(self, error: DeviceMissing) -> bool:
+        """An access found the device missing; whether it has to be looked for anew."""
+        if self.problem is not None:
+            return False
+        log.error("the %s bus has lost its device: %s", self._bus, error.message)
+        self.problem = error
+        return True
+
+    def check(self) -> None:
+        """Refuse with the reason while the port is not open."""
+        if self.problem is not None:
+            raise Unavailable(
+                f"the {self._bus} bus is not available: {self.problem.message}",
+                cause=self.problem.cause,
+                remediation=self.problem.remediation,
+            )

@@ -1,0 +1,88 @@
+"""How the unit is doing: what ``GET /unit_api/health`` tells besides the documented keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from piod.actors.actor import Ref
+from piod.actors.buses.bus import Bus, BusState
+from piod.actors.guardian import Guardian, GuardState
+from piod.actors.model import UnitModel
+from piod.config import ConfigFiles
+from piod.errors import PiodError
+from piod.storage.ledger import Ledger
+
+ASK_TIMEOUT_S = 1.0
+RECENT_LOST = 20
+
+
+class Health:
+    """Finds out what is wrong. ``buses`` by name; ``guardian`` None: there is no guard."""
+
+    def __init__(
+        self,
+        *,
+        config: ConfigFiles,
+        model: UnitModel,
+        ledger: Ledger,
+        buses: Mapping[str, Ref[Bus]],
+        guardian: Ref[Guardian] | None,
+    ) -> None:
+        self._config = config
+        self._model = model
+        self._ledger = ledger
+        self._buses = buses
+        self._guardian = guardian
+
+    async def examine(self) -> Mapping[str, object]:
+        """``problems`` in words, the ``model``, and the last ``lost_jobs``."""
+        problems: list[str] = []
+        self._config.current()
+        if self._config.problem is not None:
+            problems.append(f"configuration: {self._config.problem}")
+        if self._model.key is None:
+            problems.append(
+                "the reactor model is not known: the strictest limits of all models hold"
+            )
+        for name, bus in self._buses.items():
+            problems += await self._of_bus(name, bus)
+        if self._guardian is not None:
+            try:
+                if not (await self._guardian.ask(GuardState(), timeout=ASK_TIMEOUT_S)).alive:
+                    problems.append("the guard process is not running")
+            except PiodError as refusal:
+                problems.append(f"guard: {refusal.message}")
+        replaced = self._ledger.database.replaced_corrupt
+        if replaced is not None:
+            problems.append(f"the ledger was corrupt and was set aside as {replaced.name}")
+        try:
+            lost = await self._ledger.recent_lost(RECENT_LOST)
+        except PiodError as refusal:
+            lost = []
+            problems.append(f"ledger: {refusal.message}")
+        key = self._model.key
+        return {
+            "problems": problems,
+            "model": None if key is None else {"name": key[0], "version": key[1]},
+            "lost_jobs": [
+                {
+                    "job_id": row.job_id,
+                    "job_name": row.job_name,
+                    "experiment": row.experiment,
+                    "ended_at": row.ended_at,
+                    "reason": row.reason,
+                }
+                for row in lost
+            ],
+        }
+
+    async def _of_bus(self, name: str, bus: Ref[Bus]) -> list[str]:
+        try:
+            report = await bus.ask(BusState(), timeout=ASK_TIMEOUT_S)
+        except PiodError as refusal:
+            return [f"{name} bus: {refusal.message}"]
+        problems = [] if report.problem is None else [f"{name} bus: {report.problem}"]
+        return problems + [
+            f"{name} output GPIO {pin} of {owner} is not confirmed to be off; piod keeps trying"
+            for pin, owner in report.going_off.items()
+        ]
