@@ -328,7 +328,9 @@ class Jobs(Actor[JobsMessage]):
             try:
                 await job.ref.ask(AwaitReady(), timeout=START_TIMEOUT_S)
             except ActorGone:
-                pass  # child.error, or the stop, tells why
+                # child.error, or the stop, tells why; or it was ready and is done already
+                if record.was_ready and not job.ready.done():
+                    job.ready.set_result(record.row.job_id)
             except AskTimeout as late:
                 child.error = late
                 await self._supervisor.stop(child)

@@ -190,7 +190,8 @@ def _complete(document: dict[str, object], routes: Iterable[Route]) -> None:
             del definition["additionalProperties"]
     definitions["Error"] = _ERROR_DEFINITION
     for route in routes:
-        for operation in paths[_formatter(route)].values():
+        for method in route.methods:
+            operation = paths[_formatter(route)][method.lower()]
             responses = operation["responses"]
             for status, answer in route.answers.items():
                 response = responses.setdefault(str(status), {"description": answer.description})

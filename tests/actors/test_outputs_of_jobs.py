@@ -47,6 +47,15 @@ class Holder(Job):
         await asyncio.Event().wait()
 
 
+class Instant(Holder):
+    """Does what it has to do at once."""
+
+    job_name = "instant"
+
+    async def run(self) -> None:
+        pass
+
+
 class Tidy(Holder):
     """Turns its output off by itself, when its lease has ended already."""
 
@@ -96,6 +105,15 @@ class Miscounting(Holder):
 
 def kinds(*more: type[Job]) -> dict[str, type[Job]]:
     return {**JOBS, **{kind.job_name: kind for kind in more}}
+
+
+async def test_a_job_that_is_done_at_once_has_been_ready(
+    tmp_path: Path, clock: SimulatedClock
+) -> None:
+    async with running_unit(tmp_path, clock, kinds=kinds(Instant)) as unit:
+        assert await unit.run("instant") == "1"
+        [row] = await unit.history()
+        assert (row["state"], row["reason"]) == ("disconnected", None)
 
 
 async def test_a_stop_is_not_lost_when_the_job_fails_while_it_ends(
