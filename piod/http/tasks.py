@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aiohttp import web
+from marshmallow import Schema, fields
 
 from piod.actors.actor import Ref
 from piod.actors.tasks import GetTask, Launch, Launched, Tasks
@@ -26,6 +27,19 @@ RESULT_EXAMPLE = {
 }
 PENDING_EXAMPLE = {**RESULT_EXAMPLE, "status": "in_progress"}
 del PENDING_EXAMPLE["result"]
+
+
+class TaskSchema(Schema):
+    """A task, whatever its state; ``result`` is any JSON value."""
+
+    task_id = fields.String()
+    result_url_path = fields.String()
+    status = fields.String()
+    result = fields.Raw()
+    error = fields.String()
+    error_info = fields.Dict()
+
+
 LAUNCHED = {202: Answer("Accepted: the task that does it.", TASK_EXAMPLE)}
 """The answers of a route that launches a task."""
 

@@ -14,7 +14,7 @@ from piod.http.jobs import (
     StopSchema,
 )
 from piod.http.routes import COMMAND, GET, PATCH, Answer, Route
-from piod.http.tasks import LAUNCHED, PENDING_EXAMPLE, RESULT_EXAMPLE, TaskHandlers
+from piod.http.tasks import LAUNCHED, PENDING_EXAMPLE, RESULT_EXAMPLE, TaskHandlers, TaskSchema
 from piod.http.unit import HEALTH_EXAMPLE, UnitHandlers
 
 JOB_NAME = {"job_name": "Name of the job, such as stirring."}
@@ -65,8 +65,8 @@ def job_routes(unit: UnitHandlers, tasks: TaskHandlers, jobs: JobHandlers) -> It
         summary="State and result of a task",
         path_params={"task_id": "Id from the answer that launched it."},
         answers={
-            200: Answer("The task is complete or failed.", RESULT_EXAMPLE),
-            202: Answer("The task is pending or in progress.", PENDING_EXAMPLE),
+            200: Answer("The task is complete or failed.", RESULT_EXAMPLE, schema=TaskSchema),
+            202: Answer("The task is pending or in progress.", PENDING_EXAMPLE, schema=TaskSchema),
         },
         errors=(404,),
     )
