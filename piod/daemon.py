@@ -218,7 +218,7 @@ async def build(
             await asyncio.to_thread((data_dir / "storage").mkdir, parents=True, exist_ok=True)
         ledger = await Ledger.open(data_dir / "storage" / "piod.sqlite", clock.hold)
         stack.push_async_callback(_closed_after, supervisor, ledger)
-        await imports.settle(data_dir, ledger, clock.hold)
+        await imports.settle_at_start(data_dir, ledger, clock.hold)
         updates = await ledger.open_tasks(UPDATE_LOCK)
         model = UnitModel(
             models, ledger, fixed_model, await remembered_model(models, ledger) or default_model

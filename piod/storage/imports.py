@@ -14,14 +14,16 @@ them. The archive's own ledger is put beside, as ``storage/imported-<time>.sqlit
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from zipfile import ZipInfo
 
-from piod.errors import Conflict, StorageFull
+from piod.errors import Conflict, PiodError, StorageFull
 from piod.storage import swap
 from piod.storage.archived_pointers import FOLDERS, archived_pointers
 from piod.storage.archives import Archive, reading
@@ -40,6 +42,8 @@ from piod.storage.swap import Move, new_tree
 
 VOLUMES_UNCONFIRMED = "volumes_unconfirmed"
 """Key in the ledger; "1": what the vial and the bottles hold is to be confirmed."""
+
+_log = logging.getLogger(__name__)
 
 KEPT_IF_MISSING = ("ui", "hardware")
 PLUGINS = "plugins"
@@ -117,8 +121,7 @@ async def settle(
 ) -> bool:
     """Keep what belongs to a tree that was put in place; whether there was one.
 
-    To be called after :func:`install`, and at the start of the daemon. Raises
-    StorageFull or StorageFailed.
+    To be called after :func:`install`. Raises StorageFull or StorageFailed.
     """
     with hold():
         facts = await asyncio.to_thread(_recovered, data_dir)
@@ -128,6 +131,19 @@ async def settle(
     with hold():
         await asyncio.to_thread(_finish, data_dir)
     return True
+
+
+async def settle_at_start(
+    data_dir: Path, ledger: Ledger, hold: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """Complete what the daemon before left of an import. Raises StorageFull or StorageFailed."""
+    if await settle(data_dir, ledger, hold):
+        _log.warning("an import that was interrupted has been completed")
+        try:
+            with hold():
+                await asyncio.to_thread(deque, clear(data_dir), 0)
+        except PiodError as refusal:
+            _log.error("%s (%s)", refusal.message, refusal.cause)
 
 
 def clear(data_dir: Path) -> Generator[None, None, None]:

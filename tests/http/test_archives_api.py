@@ -29,8 +29,10 @@ calibration_name: new
 calibrated_on_pioreactor_unit: pio01
 created_at: 2026-01-31T12:45:00.000000Z
 curve_data_: {type: poly, coefficients: [15.0, 0.5]}
-x: dc
-y: rpm
+x: DC
+y: RPM
+pwm_hz: 200.0
+voltage: 12.0
 recorded_data: {x: [], y: []}
 """
 
@@ -50,9 +52,7 @@ def form(packed: bytes | None, **fields: str) -> aiohttp.FormData:
     for name, value in fields.items():
         data.add_field(name, value)
     if packed is not None:
-        data.add_field(
-            "archive", BytesIO(packed), filename="x.zip", content_type="application/zip"
-        )
+        data.add_field("archive", BytesIO(packed), filename="x.zip", content_type="application/zip")
     return data
 
 
@@ -324,70 +324,67 @@ def raw_form(*parts: bytes, end: bytes = b"--x--\r\n") -> bytes:
 ARCHIVE = b'Content-Disposition: form-data; name="archive"; filename="a.zip"\r\n\r\n'
 
 
-@pytest.mark.parametrize(
-    ("body", "content_type", "words"),
-    [
-        (b"", None, ["multipart"]),
-        (b"{}", "application/json", ["multipart"]),
-        (b"null", "application/json", ["multipart"]),
-        (b"archive=x", "application/x-www-form-urlencoded", ["multipart"]),
-        (b"", "multipart/form-data", ["multipart"]),
-        (b"", "multipart/form-data; boundary=x", ["multipart"]),
-        (b"\xff\0\r\n" * 100, "multipart/form-data; boundary=x", ["multipart"]),
-        (b"x", f"multipart/form-data; boundary={'x' * 100}", ["multipart"]),
-        (raw_form(), "multipart/form-data; boundary=x", ["archive", "missing"]),
-        (
-            raw_form(b'Content-Disposition: form-data; name="other"\r\n\r\nx'),
-            "multipart/form-data; boundary=x",
-            ["archive", "missing"],
-        ),
-        (
-            raw_form(b'Content-Disposition: form-data; name="archive"\r\n\r\nx'),
-            "multipart/form-data; boundary=x",
-            ["archive", "file"],
-        ),
-        (
-            raw_form(b'Content-Disposition: form-data; name="archive"; filename=""\r\n\r\nx'),
-            "multipart/form-data; boundary=x",
-            ["archive", "file"],
-        ),
-        (raw_form(ARCHIVE), "multipart/form-data; boundary=x", ["empty"]),
-        (raw_form(ARCHIVE + b"x"), "multipart/form-data; boundary=x", ["zip"]),
-        (
-            raw_form(ARCHIVE + b"x", ARCHIVE + b"y"),
-            "multipart/form-data; boundary=x",
-            ["archive", "twice"],
-        ),
-        (raw_form(b"no header\r\n\r\nx"), "multipart/form-data; boundary=x", ["form"]),
-        (
-            raw_form(b"Content-Type: multipart/mixed; boundary=y\r\n\r\n--y--\r\n"),
-            "multipart/form-data; boundary=x",
-            ["form"],
-        ),
-        (
-            raw_form(b'Content-Disposition: form-data; name="force"\r\n\r\n' + b"x" * 5000),
-            "multipart/form-data; boundary=x",
-            ["force", "longer"],
-        ),
-        (
-            raw_form(
-                *[b'Content-Disposition: form-data; name="%d"\r\n\r\nx' % n for n in range(40)]
-            ),
-            "multipart/form-data; boundary=x",
-            ["fields"],
-        ),
-        (
-            raw_form(b'Content-Disposition: form-data; name="force"\r\n\r\n\xff'),
-            "multipart/form-data; boundary=x",
-            ["form"],
-        ),
-    ],
-)
-async def test_a_wrong_form_is_400(
-    old: Unit, body: bytes, content_type: str | None, words: list[str]
-) -> None:
-    headers = {} if content_type is None else {"Content_Type": content_type}
-    assert_refusal(await send(old, body, **headers), 400, *words)
+MULTIPART = "multipart/form-data; boundary=x"
+WRONG_FORMS: list[tuple[bytes, str | None, list[str]]] = [
+    (b"", None, ["multipart"]),
+    (b"{}", "application/json", ["multipart"]),
+    (b"null", "application/json", ["multipart"]),
+    (b"archive=x", "application/x-www-form-urlencoded", ["multipart"]),
+    (b"", "multipart/form-data", ["multipart"]),
+    (b"", MULTIPART, ["multipart"]),
+    (b"\xff\0\r\n" * 100, MULTIPART, ["multipart"]),
+    (b"x", f"multipart/form-data; boundary={'x' * 100}", ["multipart"]),
+    (raw_form(), MULTIPART, ["archive", "missing"]),
+    (
+        raw_form(b'Content-Disposition: form-data; name="other"\r\n\r\nx'),
+        MULTIPART,
+        ["archive", "missing"],
+    ),
+    (
+        raw_form(b'Content-Disposition: form-data; name="archive"\r\n\r\nx'),
+        MULTIPART,
+        ["archive", "file"],
+    ),
+    (
+        raw_form(b'Content-Disposition: form-data; name="archive"; filename=""\r\n\r\nx'),
+        MULTIPART,
+        ["archive", "file"],
+    ),
+    (raw_form(ARCHIVE), MULTIPART, ["empty"]),
+    (raw_form(ARCHIVE + b"x"), MULTIPART, ["zip"]),
+    (
+        raw_form(ARCHIVE + b"x", ARCHIVE + b"y"),
+        MULTIPART,
+        ["archive", "twice"],
+    ),
+    (raw_form(b"no header\r\n\r\nx"), MULTIPART, ["form"]),
+    (
+        raw_form(b"Content-Type: multipart/mixed; boundary=y\r\n\r\n--y--\r\n"),
+        MULTIPART,
+        ["form"],
+    ),
+    (
+        raw_form(b'Content-Disposition: form-data; name="force"\r\n\r\n' + b"x" * 5000),
+        MULTIPART,
+        ["force", "longer"],
+    ),
+    (
+        raw_form(*[b'Content-Disposition: form-data; name="%d"\r\n\r\nx' % n for n in range(40)]),
+        MULTIPART,
+        ["fields"],
+    ),
+    (
+        raw_form(b'Content-Disposition: form-data; name="force"\r\n\r\n\xff'),
+        MULTIPART,
+        ["form"],
+    ),
+]
+
+
+async def test_a_wrong_form_is_400(old: Unit) -> None:
+    for body, content_type, words in WRONG_FORMS:
+        headers = {} if content_type is None else {"Content_Type": content_type}
+        assert_refusal(await send(old, body, **headers), 400, *words)
 
 
 @pytest.mark.filterwarnings("ignore::aiohttp.multipart.BadContentDispositionHeader")
@@ -395,7 +392,7 @@ async def test_a_form_that_ends_early_is_400(old: Unit) -> None:
     before = fingerprint(old.data_dir)
     body = raw_form(ARCHIVE + zip_of(NEW))
     for cut in (10, 40, 200, len(body) // 2, len(body) - 12):
-        answer = await send(old, body[:cut], Content_Type="multipart/form-data; boundary=x")
+        answer = await send(old, body[:cut], Content_Type=MULTIPART)
         assert_refusal(answer, 400)
     assert fingerprint(old.data_dir) == before
 
@@ -410,7 +407,7 @@ async def test_a_sender_that_falls_silent_is_given_up_and_the_lock_is_free(
         yield raw_form(ARCHIVE + zip_of(NEW))[:300]
         await never.wait()
 
-    answer = await send(old, body(), Content_Type="multipart/form-data; boundary=x")
+    answer = await send(old, body(), Content_Type=MULTIPART)
     assert_refusal(answer, 400, "in time")
     assert (await send_zip(old, NEW))["result"] is True
 
@@ -448,7 +445,7 @@ async def test_an_archive_over_the_limit_is_413(old: Unit, monkeypatch: pytest.M
     async def unannounced() -> AsyncIterator[bytes]:
         yield raw_form(ARCHIVE + zip_of(NEW | {"x": bytes(range(256)) * 20}, method=0))
 
-    headers = {"Content_Type": "multipart/form-data; boundary=x"}
+    headers = {"Content_Type": MULTIPART}
     assert_refusal(await send(old, unannounced(), **headers), 413)
 
 
@@ -482,5 +479,4 @@ async def test_an_import_that_was_cut_short_is_completed_by_the_next_start(
     async with running_unit(root, clock) as unit:
         assert await unit.daemon.ledger.get_meta("volumes_unconfirmed") == "1"
         assert (root / "config.ini").read_text() == NEW["config.ini"]
-    async with running_unit(root, clock):
         assert not (root / ".piod-import").exists()

@@ -150,6 +150,26 @@ async def test_each_device_has_its_own_active_calibration(unit: Unit) -> None:
     assert set(await unit.get(f"{API}/active_calibrations")) == {"stirring"}
 
 
+async def test_every_change_shows_in_the_next_list(unit: Unit) -> None:
+    async def told() -> list[tuple[str, bool]]:
+        lists = await unit.get(f"{API}/calibrations")
+        return [(one["calibration_name"], one["is_active"]) for one in lists.get("od90", [])]
+
+    assert await told() == []
+    await upload(unit, OD)
+    assert await told() == [("cal_1", False)]
+    await unit.request("PATCH", f"{API}/active_calibrations/od90/cal_1")
+    assert await told() == [("cal_1", True)]
+    await upload(unit, OD.replace("cal_1", "cal_2"))
+    assert await told() == [("cal_1", True), ("cal_2", False)]
+    await upload(unit, OD.replace("cal_1", "cal_2"), set_as_active=True)
+    assert await told() == [("cal_1", False), ("cal_2", True)]
+    await unit.request("DELETE", f"{API}/active_calibrations/od90")
+    assert await told() == [("cal_1", False), ("cal_2", False)]
+    await unit.request("DELETE", f"{API}/calibrations/od90/cal_1")
+    assert await told() == [("cal_2", False)]
+
+
 async def test_deleting_says_so_and_leaves_none_active(unit: Unit) -> None:
     await upload(unit, OD, set_as_active=True)
     path = f"{API}/calibrations/od90/cal_1"

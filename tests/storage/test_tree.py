@@ -200,13 +200,12 @@ def test_the_ledger_is_known_by_any_name_without_being_opened(
     with closing(sqlite3.connect(root / "storage/piod.sqlite")) as ledger:
         ledger.execute("CREATE TABLE t (x)")
     os.link(root / "storage/piod.sqlite", root / "twin")
+    write_tree(root, {"twin-wal": "x"})
     opened: list[object] = []
     real_open = os.open
     monkeypatch.setattr(os, "open", lambda *a, **k: (opened.append(a[0]), real_open(*a, **k))[1])
     monkeypatch.setattr(Path, "open", lambda path, *_, **__: opened.append(path))
     for path in ("storage/piod.sqlite", "twin", "twin-wal"):
-        if path == "twin-wal":
-            write_tree(root, {"twin-wal": "x"})
         opened.clear()
         with pytest.raises(Forbidden, match="database"):
             Tree(root).look(path)
