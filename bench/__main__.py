@@ -1,4 +1,4 @@
-"""``python -m bench [TOPIC …]``: measure and print, under two minutes for all."""
+"""``python -m bench [TOPIC …]``: measure and print, about two minutes for all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from bench import footprint, jobs, kernel, requests, simulated_time
+from bench import files, footprint, jobs, kernel, requests, simulated_time
 from bench.figures import HEADING, line
 from bench.processes import Broken, environment
 
@@ -16,6 +16,7 @@ TOPICS = {
     "jobs": jobs.measure,
     "footprint": footprint.measure,
     "simulated_time": simulated_time.measure,
+    "files": files.measure,
 }
 
 

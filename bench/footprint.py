@@ -72,19 +72,19 @@ def _ready() -> Iterator[Figure]:
 def _memory() -> Iterator[Figure]:
     with bare({HEALTH: 100}) as handler:
         _request(handler)
-        bare_mib = _alone_mib(handler.pid)
+        bare_mib = alone_mib(handler.pid)
     with data_dir() as directory, piod(directory) as unit:
         with Client(unit) as client:
             client.ask("POST", RUN, {"options": {"target_rpm": 500}})
             client.await_answer(SETTINGS, lambda answer: b'"$state":"ready"' in answer)
         _request(unit)
-        daemon_mib = _alone_mib(unit.pid)
+        daemon_mib = alone_mib(unit.pid)
         guard = _child(unit.pid)
         guard_mib = _rollup_mib(guard, "Pss_Anon")
         plain = {pid: _rollup_mib(pid, "Pss") for pid in (unit.pid, guard)}
         with Client(unit) as client:
             client.ask("GET", "/unit_api/swagger.json")
-        documented_mib = _alone_mib(unit.pid)
+        documented_mib = alone_mib(unit.pid)
     counted = "anonymous PSS and all file pages, as if no other Python ran"
     yield Figure(
         f"daemon's memory, stirring, {REQUESTS} requests",
@@ -121,7 +121,7 @@ def _request(server: Server) -> None:
             client.ask("GET", HEALTH)
 
 
-def _alone_mib(pid: int) -> float:
+def alone_mib(pid: int) -> float:
     """The memory of ``pid``, its file pages charged to it alone.
 
     PSS splits a page of libpython among all who map it, this benchmark among
