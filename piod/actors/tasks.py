@@ -134,7 +134,7 @@ class Tasks(Actor[TasksMessage]):
             if launch.check is not None:
                 await launch.check()
             await self._ledger.add_task(task)
-        except PiodError:
+        except BaseException:  # whatever it was, the lock is free again
             if not launch.at_once:
                 del self._tasks[task.task_id]
                 self._unlock(task)

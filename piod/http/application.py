@@ -47,5 +47,5 @@ def build_application(
             if method == "GET":
                 resource.add_route("HEAD", handler, expect_handler=expect)
     fallback = not_found(tuple(resources.values()), access)
-    application.router.add_route("*", "/{path:.*}", fallback, expect_handler=expect)
+    application.router.add_route("*", r"/{path:[\s\S]*}", fallback, expect_handler=expect)
     return application

@@ -24,6 +24,9 @@ CHUNK_BYTES = 256 * 1024
 
 Hold = Callable[[], AbstractContextManager[None]]
 
+_LATEST_UNIX_S = 253_402_300_799
+"""The end of the year 9999."""
+
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._ -]")
 
@@ -31,9 +34,9 @@ _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._ -]")
 async def send_file(request: web.Request, file: OpenFile, hold: Hold) -> web.StreamResponse:
     """Answer ``request`` with ``file`` as plain text, and close it."""
     try:
-        modified_at = format_datetime(
-            datetime.fromtimestamp(int(file.modified_at), UTC), usegmt=True
-        )
+        # a file may bear any time, HTTP only those with four digits in the year
+        unix_s = min(max(int(file.modified_at), 0), _LATEST_UNIX_S)
+        modified_at = format_datetime(datetime.fromtimestamp(unix_s, UTC), usegmt=True)
         headers: dict[str, str] = {
             hdrs.ETAG: f'"{file.tag}"',
             hdrs.LAST_MODIFIED: modified_at,

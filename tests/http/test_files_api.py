@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from typing import Any
 
 from multidict import CIMultiDict
@@ -189,6 +190,15 @@ async def test_secrets_are_masked_and_the_length_fits(unit: Unit) -> None:
     assert got.headers["Content-Length"] == str(len(got.body))
     part = await get(unit, f"{PATH}/config.ini", Range="bytes=33-")
     assert part.body == got.body[33:]
+
+
+async def test_a_file_may_bear_any_time(unit: Unit) -> None:
+    write_tree(unit.data_dir, {"x": "x"})
+    for unix_s, year in ((2**32, "2106"), (-1000, "1970")):
+        os.utime(unit.data_dir / "x", (unix_s, unix_s))
+        got = await get(unit, f"{PATH}/x")
+        assert got.status == 200
+        assert year in got.headers["Last-Modified"]
 
 
 # -- refusals -----------------------------------------------------------------------
