@@ -61,6 +61,9 @@ def guard(
                 response = answer_for(request, error)
         if cache_control is not None and response.status < 300 and not response.prepared:
             response.headers.setdefault(hdrs.CACHE_CONTROL, cache_control)
+        if not request.content.is_eof() and not response.prepared:
+            # the client is still sending: the connection cannot carry another request
+            response.force_close()
         return response
 
     return guarded
@@ -79,11 +82,7 @@ def answer_for(request: web.Request, error: Exception) -> web.StreamResponse:
         return web.Response(status=499, reason="Client Closed Request")  # nobody reads it
     if request.writer.output_size > 0:
         raise error
-    response = _rendered(request, error)
-    if not request.content.is_eof():
-        # the client is still sending: the connection cannot carry another request
-        response.force_close()
-    return response
+    return _rendered(request, error)
 
 
 def _rendered(request: web.Request, error: Exception) -> web.Response:
