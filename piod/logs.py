@@ -32,7 +32,7 @@ def _about(record: logging.LogRecord) -> str:
     job = getattr(record, "job", None)
     if isinstance(job, JobIdentity):
         return f"{job.job_name}/{job.job_id}"
-    return record.name.removeprefix("piod.").removeprefix("actors.")
+    return record.name.removeprefix("piod.").removeprefix("actors.").removeprefix("buses.")
 
 
 class _OneLine(logging.Formatter):

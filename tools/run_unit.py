@@ -41,6 +41,18 @@ def run(url: str, job: str) -> str:
     raise SystemExit(f"{job} is not ready after {READY_TIMEOUT_S:g} s")
 
 
+def measured_rpm(url: str) -> float:
+    """The first speed that stirring measures."""
+    until = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < until:
+        body = request(f"{url}/unit_api/jobs/settings/job_name/stirring")
+        assert isinstance(body, dict)
+        if "measured_rpm" in body["settings"]:
+            return float(json.loads(body["settings"]["measured_rpm"])["measured_rpm"])
+        time.sleep(0.2)
+    raise SystemExit("stirring measures no speed")
+
+
 def main(port: str, data_dir: str) -> int:
     piod = Path(sys.executable).with_name("piod")
     daemon = subprocess.Popen(
@@ -55,9 +67,10 @@ def main(port: str, data_dir: str) -> int:
     url = line.split()[-1]
     for job in JOBS:
         print(f"piod: {job} is running (job {run(url, job)})")
+    print(f"piod: it turns at {measured_rpm(url):.0f} RPM")
     print(
         f"""
-  A simulated Pioreactor stirs at {url}
+  A simulated Pioreactor answers at {url}
 
     what it measures   curl -s {url}/unit_api/jobs/settings/job_name/stirring
     every endpoint     {url}/unit_api/docs

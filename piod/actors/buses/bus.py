@@ -16,8 +16,6 @@ from piod.actors.actor import Message
 from piod.errors import BusError, DeviceMissing, Unavailable
 from piod.hw.ports import GpioPort, I2cPort, PwmPort
 
-log = logging.getLogger(__name__)
-
 R = TypeVar("R")
 
 ACCESS_TIMEOUT_S = 1.0
@@ -61,6 +59,7 @@ class Opening:
 
     def __init__(self, bus: str, port: PwmPort | GpioPort | I2cPort) -> None:
         self._bus = bus
+        self._log = logging.getLogger(f"piod.buses.{bus}")
         self._port = port
         self.problem: BusError | None = BusError(f"the {bus} bus has not been opened yet")
         self.tried = asyncio.Event()
@@ -73,11 +72,11 @@ class Opening:
                 await self._port.open()
             except BusError as error:
                 if self.problem is None or error.message != self.problem.message:
-                    log.error("the %s bus is not available: %s", self._bus, error.message)
+                    self._log.error("the %s bus is not available: %s", self._bus, error.message)
                 self.problem = error
             else:
                 self.problem = None
-                log.info("the %s bus is open", self._bus)
+                self._log.info("the %s bus is open", self._bus)
             self.tried.set()
             if self.problem is None:
                 return
@@ -88,7 +87,7 @@ class Opening:
         """An access found the device missing; whether it has to be looked for anew."""
         if self.problem is not None:
             return False
-        log.error("the %s bus has lost its device: %s", self._bus, error.message)
+        self._log.error("the %s bus has lost its device: %s", self._bus, error.message)
         self.problem = error
         return True
 
