@@ -146,7 +146,9 @@ async def test_a_bad_path_is_never_a_5xx(
     assert after == before
 
 
-async def test_a_body_of_60_mb_is_refused_everywhere(unit: Unit, operations: list[Operation]) -> None:
+async def test_a_body_of_60_mb_is_refused_everywhere(
+    unit: Unit, operations: list[Operation]
+) -> None:
     too_large = 0
     large = b'{"options": {"a": "' + b"x" * 60_000_000 + b'"}}'
     for verb, path, _ in taking_json(operations):
