@@ -222,7 +222,7 @@ class Actor(Generic[M]):
                     await self.starting()
                     await self._serve(ref)
                     raise _Finished
-                except BaseException as error:
+                except BaseException as error:  # whatever it is, the end has begun
                     self._end(error)
                     raise
         except* _Finished:
@@ -266,7 +266,7 @@ class Actor(Generic[M]):
             error = RuntimeError(f"a child of {self.name} was ended by another's cancellation")
             self._end(error)
             raise error from None
-        except Exception as error:
+        except Exception as error:  # the end begins now, not when the task group notices
             self._end(error)
             raise
 
@@ -278,7 +278,7 @@ class Actor(Generic[M]):
         except PiodError as refusal:
             if not answer.done():
                 answer.set_exception(refusal)
-        except BaseException:
+        except BaseException:  # nobody will answer any more
             answer.cancel()
             raise
         else:

@@ -113,7 +113,7 @@ class Supervisor:
                     await factory().live(child.ref)
                     change("ended")
                     return
-                except Exception as error:
+                except Exception as error:  # a crash: what supervision is for
                     child.error = root_cause(error)
                     log.error("%s crashed", child.ref.name, exc_info=child.error)
                 if child._stopping:
