@@ -16,6 +16,7 @@ from typing import Generic, Literal, TypeVar
 
 from piod.actors.actor import Actor, Ref
 from piod.clock import Clock
+from piod.errors import PiodError
 from piod.restarts import RestartPolicy
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,10 @@ class Supervisor:
                     return
                 except Exception as error:  # a crash: what supervision is for
                     child.error = root_cause(error)
-                    log.error("%s crashed", child.ref.name, exc_info=child.error)
+                    if isinstance(child.error, PiodError):  # it says all there is to say
+                        log.error("%s failed: %s", child.ref.name, child.error.message)
+                    else:
+                        log.error("%s crashed", child.ref.name, exc_info=child.error)
                 if child._stopping:
                     change("stopped")
                     return

@@ -89,7 +89,8 @@ def _rendered(request: web.Request, error: Exception) -> web.Response:
     match error:
         case PiodError():
             if error.status >= 500:
-                log.warning("%s %r: %s (%s)", request.method, request.path, error, error.cause)
+                why = "" if error.cause == error.message else f" ({error.cause})"
+                log.warning("%s %r: %s%s", request.method, request.path, error, why)
             return refusal_answer(error)
         case web.HTTPException():
             return http_error_answer(error)

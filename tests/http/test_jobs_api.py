@@ -432,7 +432,7 @@ async def test_a_crash_turns_the_pin_off_and_the_job_is_restarted_with_its_targe
     assert unit.duty > 0
     [row] = await unit.get("/unit_api/jobs/running")
     assert row["job_id"] == job_id
-    assert "stirring (job 1) crashed" in caplog.text
+    assert "stirring (job 1) failed" in caplog.text
 
 
 async def test_a_job_that_keeps_crashing_is_lost_with_the_reason(unit: Unit) -> None:
