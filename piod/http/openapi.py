@@ -107,6 +107,7 @@ def openapi_document(routes: Iterable[Route], version: str) -> bytes:
     # catch_warnings(), which is not safe beside other threads.
     warnings.filterwarnings("ignore", "It is recommended to use web.AppKey")
     warnings.filterwarnings("ignore", "distutils Version classes are deprecated")
+    warnings.filterwarnings("ignore", "The distutils package is deprecated")
     from aiohttp_apispec import setup_aiohttp_apispec  # heavy, and rarely needed
 
     routes = list(routes)
