@@ -72,6 +72,7 @@ from piod.plugins.registry import JobRegistry
 from piod.plugins.simulated import SimulatedInstaller
 from piod.restarts import FOR_EVER
 from piod.storage import imports
+from piod.storage.files import remove_temporary_files
 from piod.storage.ledger import Ledger
 from piod.storage.pointers import ActivePointers
 from piod.storage.tree import Tree
@@ -216,6 +217,7 @@ async def build(
         # in a thread: folders on a slow card
         with clock.hold():
             await asyncio.to_thread((data_dir / "storage").mkdir, parents=True, exist_ok=True)
+            await asyncio.to_thread(remove_temporary_files, data_dir / "storage")
         ledger = await Ledger.open(data_dir / "storage" / "piod.sqlite", clock.hold)
         stack.push_async_callback(_closed_after, supervisor, ledger)
         await imports.settle_at_start(data_dir, ledger, clock.hold)

@@ -36,7 +36,7 @@ def build_application(
             resource = resources[route.path] = application.router.add_resource(route.path)
         handler = guard(
             route.handler,
-            changes_something=route.changes_something,
+            needs_key=route.needs_key,
             has_path_params=bool(route.path_names),
             max_age_s=route.max_age_s,
             access=access,

@@ -16,7 +16,7 @@ from piod.actors.actor import Ref
 from piod.actors.jobs import JobFilter, Jobs, Stop
 from piod.actors.tasks import Launch
 from piod.clock import Clock, timestamp
-from piod.errors import PiodError, StorageFailed
+from piod.errors import PiodError, StorageFailed, TooManyRequests
 from piod.events import JsonValue
 from piod.http.downloads import send_zip
 from piod.http.tasks import TaskHandlers
@@ -34,6 +34,9 @@ STOP_REASON = "an import replaced the files of the unit"
 
 SLICE_S = 0.1
 """Wall time for which an import keeps a thread at most."""
+
+MAX_EXPORTS = 2
+"""At a time: each holds copies of the databases while its reader dawdles."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +84,7 @@ class ArchiveHandlers:
         self._version = version
         self._clock = clock
         self._reload = reload
+        self._exports = 0
         self._swaps = 0
         """Grows before and after each exchange of the trees."""
 
@@ -93,12 +97,22 @@ class ArchiveHandlers:
             app_version=self._version,
             exported_at_utc=timestamp(self._clock.time()),
         )
-        return await send_zip(
-            request,
-            f"{self._unit_name}_dot_pioreactor.zip",
-            self._of_one_tree(export_entries(self._tree.root, about)),
-            self._clock.hold,
-        )
+        if self._exports >= MAX_EXPORTS:
+            raise TooManyRequests(
+                f"{self._exports} exports of this unit are under way already",
+                cause="each holds copies of its databases on the disk",
+                remediation="Wait until one of them is over.",
+            )
+        self._exports += 1
+        try:
+            return await send_zip(
+                request,
+                f"{self._unit_name}_dot_pioreactor.zip",
+                self._of_one_tree(export_entries(self._tree.root, about)),
+                self._clock.hold,
+            )
+        finally:
+            self._exports -= 1
 
     async def import_archive(self, request: web.Request) -> web.Response:
         """Check the uploaded archive, then put it in place in the background."""

@@ -32,7 +32,7 @@ BeforeAnswer = Callable[[], Awaitable[None]]
 def guard(
     handler: Handler,
     *,
-    changes_something: bool,
+    needs_key: bool,
     has_path_params: bool,
     max_age_s: int | None,
     access: AccessNow,
@@ -46,7 +46,7 @@ def guard(
             origin = request.headers.get(hdrs.ORIGIN)
             if origin is not None:
                 refuse_foreign_origin(request, origin, access())
-            if changes_something:
+            if needs_key:
                 refuse_without_key(request, access())
             path = request.raw_path
             if has_path_params and ("%" in path or not path.isascii()):
@@ -122,7 +122,7 @@ def not_found(resources: Sequence[web.AbstractResource], access: AccessNow) -> H
 
     return guard(
         refuse,
-        changes_something=False,
+        needs_key=False,
         has_path_params=False,
         max_age_s=None,
         access=access,

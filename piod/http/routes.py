@@ -83,10 +83,17 @@ class Route:
     form: type[Schema] | None = None
     errors: tuple[int, ...] = ()
     max_age_s: int | None = None
+    shows_secrets: bool = False
+    """Reading it needs the api_key, too."""
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether the api_key is needed, if the unit has one."""
+        return self.changes_something or self.shows_secrets
 
     @property
     def changes_something(self) -> bool:
-        """Whether the api_key is needed."""
+        """Whether it is more than reading."""
         return not _READING.issuperset(self.methods)
 
     @property
@@ -102,7 +109,7 @@ class Route:
             follow.add(400)
         if self.body or self.form:
             follow.add(413)
-        if self.changes_something:
+        if self.needs_key:
             follow.add(401)
         return tuple(sorted(follow.union(self.errors)))
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from piod.errors import BadRequest, PiodError
+from piod.errors import BadRequest
 from piod.events import JsonValue
 from piod.jobs.job import Job
 from piod.plugins.files import (
@@ -41,7 +41,7 @@ from piod.plugins.requests import (
     refuse_if_disallowed,
     refuse_unlisted,
 )
-from piod.storage.files import remove_file, write_file
+from piod.storage.files import remove_file, storage_error, write_file
 
 T = TypeVar("T")
 
@@ -252,5 +252,8 @@ class Plugins:
 def _content_of(path: Path) -> bytes | None:
     try:
         return read_bytes(path)
-    except (OSError, PiodError):
+    except FileNotFoundError:
         return None
+    except OSError as error:  # what cannot be read cannot be put back
+        what = f"{path.name}, which is there already, cannot be read"
+        raise storage_error(what, error) from error

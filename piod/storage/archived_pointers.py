@@ -21,6 +21,8 @@ FOLDERS = {"calibration": "calibrations", "estimator": "estimators"}
 """Below storage, by kind of artifact."""
 
 MAX_POINTERS = 1000
+MAX_NAME = 300
+MAX_VALUE_BYTES = 100_000
 MAX_STEPS = 1_000_000
 """Of SQLite's virtual machine: a few seconds, should the file be made to take for ever."""
 
@@ -53,6 +55,8 @@ def _read(
     steps = itertools.count()
     try:
         with closing(sqlite3.connect(path)) as connection:
+            # before anything is read: a view could make values of a gigabyte
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
             connection.execute("PRAGMA trusted_schema = OFF")
             connection.execute("PRAGMA query_only = ON")
             # called every 1000 steps; true ends the query
@@ -64,7 +68,9 @@ def _read(
 
 
 def _from_ledger(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
-    pointers = []
+    pointers: list[tuple[str, str, str]] = []
+    if not _has_table(connection, "meta"):
+        return pointers
     for kind in FOLDERS:
         prefix = f"active_{kind}:"
         rows = connection.execute(
@@ -80,15 +86,21 @@ def _from_upstream(connection: sqlite3.Connection) -> list[tuple[str, str, str]]
     pointers = []
     for kind, folder in FOLDERS.items():
         table = f"cache_active_{folder}"
-        known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,))
-        if known.fetchone() is not None:
+        if _has_table(connection, table):
             rows = connection.execute(f"SELECT key, value FROM {table} LIMIT ?", (MAX_POINTERS,))
             pointers += [(kind, device, name) for device, name in rows if _are_text(device, name)]
     return pointers
 
 
+def _has_table(connection: sqlite3.Connection, name: str) -> bool:
+    known = connection.execute(
+        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)
+    )
+    return known.fetchone() is not None
+
+
 def _are_text(*values: object) -> bool:
-    return all(isinstance(value, str) for value in values)
+    return all(isinstance(value, str) and len(value) <= MAX_NAME for value in values)
 
 
 def _is_there(folder: Path, device: str, name: str) -> bool:

@@ -7,8 +7,8 @@ at its next start.
 
 The archive replaces the tree, except: the ledger, the simulated machine and the
 markers ``DISALLOW_UI_…`` stay; ``ui`` and ``hardware`` stay if the archive lacks
-them; ``plugins`` stay while the marker ``DISALLOW_UI_INSTALLS`` forbids changing
-them. The archive's own ledger is put beside, as ``storage/imported-<time>.sqlite``.
+them; ``plugins`` stay while the marker ``DISALLOW_UI_INSTALLS`` or an allow-list
+limits them. The archive's own ledger is put beside, as ``storage/imported-<time>.sqlite``.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ from piod.storage.archived_pointers import FOLDERS, archived_pointers
 from piod.storage.archives import Archive, reading
 from piod.storage.files import storage_error, sync_folder
 from piod.storage.layout import (
-    INSTALLS_MARKER,
     LEDGER_NAME,
     STORAGE_FOLDER,
     is_ledger,
     is_marker,
+    is_plugin,
+    plugins_are_fenced,
     stays_in_an_import,
 )
 from piod.storage.ledger import Ledger
@@ -46,7 +47,6 @@ VOLUMES_UNCONFIRMED = "volumes_unconfirmed"
 _log = logging.getLogger(__name__)
 
 KEPT_IF_MISSING = ("ui", "hardware")
-PLUGINS = "plugins"
 STEP_BYTES = 1024 * 1024
 SPARE_BYTES = 16 * 1024 * 1024
 """Of the disk, what an import leaves free."""
@@ -191,9 +191,7 @@ def _target(path: str, data_dir: Path, stamp: str) -> Path | None:
     if is_ledger(path):
         folder, _, suffix = path.partition(LEDGER_NAME)
         path = f"{folder}{_imported_name(stamp)}{suffix}"
-    elif stays_in_an_import(path) or (
-        path.partition("/")[0] == PLUGINS and (data_dir / INSTALLS_MARKER).is_file()
-    ):
+    elif stays_in_an_import(path) or (is_plugin(path) and plugins_are_fenced(data_dir)):
         return None
     return new_tree(data_dir) / path
 
@@ -240,10 +238,10 @@ def _names(root: Path) -> list[str]:
 
 def _moves(data_dir: Path) -> Iterator[Move]:
     old, new = set(_names(data_dir)), set(_names(new_tree(data_dir)))
-    plugins_stay = (data_dir / INSTALLS_MARKER).is_file()
+    plugins_stay = plugins_are_fenced(data_dir)
     for path in sorted(old | new):
         if path in old and is_marker(path):
             continue
-        if path not in new and (path in KEPT_IF_MISSING or (path == PLUGINS and plugins_stay)):
+        if path not in new and (path in KEPT_IF_MISSING or (is_plugin(path) and plugins_stay)):
             continue
         yield Move(path, displaced=path in old, installed=path in new)

@@ -7,6 +7,9 @@ import: the start of the daemon needs it early.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from piod.storage.files import TEMPORARY_PREFIX
 
 LOCK_NAME = "piod.lock"
@@ -27,6 +30,7 @@ METADATA_NAME = "pioreactor_export_metadata.json"
 FILE_SYSTEM_MARKER = "DISALLOW_UI_FILE_SYSTEM"
 INSTALLS_MARKER = "DISALLOW_UI_INSTALLS"
 MARKER_PREFIX = "DISALLOW_UI_"
+PLUGINS_FOLDER = "plugins"
 ALLOW_LIST = "plugins/api_plugins_allowlist.json"
 
 _PRIVATE = frozenset({LOCK_NAME, SOCKET_NAME, WORK_FOLDER})
@@ -47,6 +51,16 @@ def is_ledger(relative: str) -> bool:
 def is_marker(relative: str) -> bool:
     """Whether the path is that of a file that keeps users of the HTTP API out."""
     return relative.startswith(MARKER_PREFIX) and "/" not in relative
+
+
+def plugins_are_fenced(root: Path) -> bool:
+    """Whether somebody limits what plugins this unit may have: then no import brings any."""
+    return os.path.lexists(root / INSTALLS_MARKER) or os.path.lexists(root / ALLOW_LIST)
+
+
+def is_plugin(relative: str) -> bool:
+    """Whether the path is the folder of plugins or below it."""
+    return relative.partition("/")[0] == PLUGINS_FOLDER
 
 
 def stays_in_an_import(relative: str) -> bool:

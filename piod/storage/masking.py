@@ -10,7 +10,7 @@ import re
 
 MASK = b"********"
 
-_CONFIGURATION = re.compile(r"\.?(unit_)?config(_[^/]*)?\.ini", re.IGNORECASE)
+_CONFIGURATION = re.compile(r"config|\.ini", re.IGNORECASE)
 _SECRET = re.compile(
     rb"(?P<key>[ \t#;]*(?:password|api_key)[ \t]*[=:][ \t]*)(?P<value>[^\r\n]*)", re.IGNORECASE
 )
@@ -18,8 +18,8 @@ _CONTINUATION = re.compile(rb"(?P<indent>[ \t]+)(?P<value>\S[^\r\n]*)")
 
 
 def holds_secrets(name: str) -> bool:
-    """Whether a file of this name is a configuration file, or an editor's copy of one."""
-    return _CONFIGURATION.match(name) is not None
+    """Whether a file of this name may be a configuration file, or somebody's copy of one."""
+    return _CONFIGURATION.search(name) is not None
 
 
 def mask_secrets(text: bytes) -> bytes:

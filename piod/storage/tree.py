@@ -27,7 +27,13 @@ from piod.storage.database_files import (
     is_ledger_file,
     owner_of_sidecar,
 )
-from piod.storage.layout import FILE_SYSTEM_MARKER, is_private, is_protected
+from piod.storage.layout import (
+    FILE_SYSTEM_MARKER,
+    INSTALLS_MARKER,
+    is_plugin,
+    is_private,
+    is_protected,
+)
 from piod.storage.masking import holds_secrets, mask_secrets
 
 MAX_MASKED_BYTES = 1024 * 1024
@@ -123,6 +129,12 @@ class Tree:
                     f"{requested!r} may not be removed over HTTP",
                     cause="it belongs to piod, or it is a marker that guards this unit",
                     remediation="Remove it on the unit itself, while piod is stopped.",
+                )
+            if os.path.lexists(self.root / INSTALLS_MARKER) and is_plugin(self._relative(target)):
+                raise Forbidden(
+                    f"{requested!r} may not be removed: plugins of this unit may not be changed",
+                    cause=f"the file {INSTALLS_MARKER} lies in its data directory",
+                    remediation=f"Remove {INSTALLS_MARKER} on the unit itself.",
                 )
         with _refusing(requested, missing_is_fine=True):
             self._refuse_database(entry, requested)

@@ -66,6 +66,8 @@ def file_routes(files: FileHandlers, archives: ArchiveHandlers) -> Iterator[Rout
         description="A zip of all files, made while it is sent; of databases, copies that are "
         "whole. Links that lead out are left out. Its last entry says of which unit it is.",
         answers={200: Answer("The archive.", "(binary zip)", media=ZIP_MEDIA)},
+        errors=(429,),
+        shows_secrets=True,
     )
     yield Route(
         POST,
