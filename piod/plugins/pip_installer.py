@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import importlib.util
+import importlib.machinery
 import os
 import re
 import shutil
@@ -85,7 +85,7 @@ def choose_environment(data_dir: Path) -> Environment:
     own = Environment.of_piod()
     in_venv = sys.prefix != sys.base_prefix
     managed = not in_venv and Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").exists()
-    has_pip = importlib.util.find_spec("pip") is not None
+    has_pip = _has_pip()
     if has_pip and not managed and os.access(own.site_packages, os.W_OK):
         return own
     return Environment.within(data_dir)
@@ -160,7 +160,7 @@ class PipInstaller:
         if folder is None or await asyncio.to_thread(lambda: environment.is_there):
             return
         # under Debian pip is the system's, which the environment sees; ensurepip may be missing
-        sees_pip = sys.prefix == sys.base_prefix and importlib.util.find_spec("pip") is not None
+        sees_pip = sys.prefix == sys.base_prefix and _has_pip()
         without = ("--without-pip",) if sees_pip else ()
         try:
             await self._run(
@@ -282,3 +282,12 @@ def _folder_of(name: str) -> Path | None:
         return Path(str(metadata.distribution(name).locate_file(""))).resolve()
     except (metadata.PackageNotFoundError, ValueError):
         return None
+
+
+def _has_pip() -> bool:
+    """Whether this interpreter has pip.
+
+    Looked for on the path alone: setuptools hooks the import system, and answers a
+    look for pip by throwing distutils out of this process.
+    """
+    return importlib.machinery.PathFinder.find_spec("pip") is not None

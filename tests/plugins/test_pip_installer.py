@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import sys
 import zipfile
 from collections.abc import Sequence
 from importlib import metadata
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from piod.plugins.packages import Package
 from piod.plugins.pip_installer import KEPT_BYTES, Environment, InstallFailed, PipInstaller
 from piod.plugins.requests import PackageRequest
 
-SEES_PIP = sys.prefix == sys.base_prefix and importlib.util.find_spec("pip") is not None
+SEES_PIP = sys.prefix == sys.base_prefix and PathFinder.find_spec("pip") is not None
 """Whether the environment for plugins is made without pip, as under Debian: that is quick."""
 
 INSTALLED = any(one.metadata["Name"] == "piod" for one in metadata.distributions())
