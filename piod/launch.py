@@ -18,7 +18,7 @@ from pathlib import Path
 from piod.config import Config, ConfigFiles
 from piod.errors import BadRequest, ConfigurationError, Conflict, PiodError
 from piod.hw import safe
-from piod.hw.simulator.run_on import Resumed, run_on
+from piod.hw.simulator.run_on import Resumed, output_names, run_on
 from piod.hw.wiring import detect_hat, pins_to_turn_off
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,6 @@ SIMULATED_MODEL = ("pioreactor_20ml", "1.1")
 DEFAULT_HAT = "1.2"
 """Of a simulated unit, and of a real one whose HAT cannot be read."""
 SIMULATED_PORT = 8000
-LED_CHANNELS = "ABCD"
 LOCK_TIMEOUT_S = 6.0
 """How long a start waits for the guard of a killed daemon to finish."""
 
@@ -199,8 +198,8 @@ def turn_outputs_off(
             resumed = run_on(data_dir / "simulator", time.time())
         except OSError as error:
             log.warning("The simulated plant could not be brought up to now: %s", error)
-    outputs = [f"pwm:{pin}" for pin in pins] + [f"led:{channel}" for channel in LED_CHANNELS]
-    return safe.turn_all_off(safe.simulated_recipes(str(data_dir), outputs)), resumed
+    recipes = safe.simulated_recipes(str(data_dir), output_names(pins))
+    return safe.turn_all_off(recipes), resumed
 
 
 def started_anew(launch: Launch) -> Launch:

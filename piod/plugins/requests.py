@@ -16,9 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from piod.errors import BadRequest, Forbidden
-
-DISALLOW_MARKER = "DISALLOW_UI_INSTALLS"
-ALLOW_LIST = "plugins/api_plugins_allowlist.json"
+from piod.storage.layout import ALLOW_LIST, INSTALLS_MARKER
 
 _PACKAGE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]{0,49}")
@@ -100,11 +98,11 @@ def install_request(wanted: str, source: str | None) -> InstallRequest:
 
 def refuse_if_disallowed(data_dir: Path) -> None:
     """Forbidden where the marker file lies. Touches the disk."""
-    if (data_dir / DISALLOW_MARKER).exists():
+    if (data_dir / INSTALLS_MARKER).exists():
         raise Forbidden(
             "plugins are neither installed nor uninstalled over HTTP on this unit",
-            cause=f"the file {DISALLOW_MARKER} lies in its data directory",
-            remediation=f"Remove {DISALLOW_MARKER} from the data directory of this unit.",
+            cause=f"the file {INSTALLS_MARKER} lies in its data directory",
+            remediation=f"Remove {INSTALLS_MARKER} from the data directory of this unit.",
         )
 
 

@@ -27,12 +27,20 @@ from .plant import Plant, read_duties
 
 TYPE_CHECKING = False  # typing itself is not needed at run time
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 PLANT_FILE = "plant.json"
 OUTPUTS_FILE = "outputs.json"
 
+LED_CHANNELS = "ABCD"
+
 MAX_UNIX_S = 1e11
+
+
+def output_names(pwm_pins: Iterable[int]) -> list[str]:
+    """Every output of a unit as the guard and ``safe-outputs`` name it: ``pwm:17``, ``led:A``."""
+    return [f"pwm:{pin}" for pin in pwm_pins] + [f"led:{channel}" for channel in LED_CHANNELS]
 
 
 class Resumed:

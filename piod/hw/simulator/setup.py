@@ -16,10 +16,9 @@ from .board import SimulatedBoard
 from .i2c import chips_of
 from .plant import Plant
 from .plant_file import PlantFile
-from .run_on import OUTPUTS_FILE, Resumed
+from .run_on import LED_CHANNELS, OUTPUTS_FILE, Resumed, output_names
 from .silicon import SiliconFile
 
-LED_CHANNELS = "ABCD"
 FAST_FLUSH_S = 0.01
 """Above real time, the files are written at most this often (wall time)."""
 VOLUME_FRACTION = 0.75
@@ -58,7 +57,7 @@ async def simulated_unit(
     plant_file = PlantFile(directory, plant, clock, interval_s)
     pins = tuple(wiring.pwm_pins.values())
     if guard is not None:
-        known = [f"pwm:{pin}" for pin in pins] + [f"led:{channel}" for channel in LED_CHANNELS]
+        known = output_names(pins)
         for output in known:
             path = str(directory / OUTPUTS_FILE)
             guard.register(output, simulated_recipe(path, output, known))
