@@ -75,6 +75,10 @@ class SystemPort(Protocol):
         """Set the clock by a time server; returns when that is done."""
         ...
 
+    async def clock_synchronised(self) -> bool | None:
+        """Whether a time server sets the clock; None: that is not known."""
+        ...
+
     async def unit_states(self, names: Sequence[str]) -> Mapping[str, str]:
         """The state of each unit in systemd's word: active, inactive, failed, …"""
         ...
@@ -115,6 +119,9 @@ class NoSystem:
 
     async def synchronise_clock(self) -> None:
         await self.check()
+
+    async def clock_synchronised(self) -> bool | None:
+        return None
 
     async def unit_states(self, names: Sequence[str]) -> Mapping[str, str]:
         await self.check()

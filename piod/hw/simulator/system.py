@@ -91,6 +91,9 @@ class SimulatedSystem(SystemPort):
         self._do("synchronise_clock")
         self._clock.offset_s = self._true_offset_s
 
+    async def clock_synchronised(self) -> bool | None:
+        return self._clock.offset_s == self._true_offset_s
+
     async def unit_states(self, names: Sequence[str]) -> Mapping[str, str]:
         self._fail_if_told("unit_states")
         down = {fault.service for fault in self.faults.of(ServiceDown)}
