@@ -91,7 +91,10 @@ def check_recovery(importer: Importer, fraction: float) -> bool:
     is_new = swap.recover(data_dir)
     assert fingerprint(data_dir) == (importer.whole_new if is_new else importer.whole_old)
     if is_new:
-        assert swap.facts(data_dir) == {"volumes_unconfirmed": "1"}
+        assert swap.facts(data_dir) == {
+            "volumes_unconfirmed": "1",
+            "pointers_taken_over": "import",
+        }
         swap.finish(data_dir)
         swap.recover(data_dir)
     assert not (data_dir / ".piod-import").exists()

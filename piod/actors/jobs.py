@@ -1,7 +1,7 @@
 """The jobs of the unit: running, stopping, finding them.
 
 Messages of :class:`Jobs`: :class:`CheckRun`, :class:`Run`, :class:`Stop`,
-:class:`Running`, :class:`ResumeLost`.
+:class:`Running`, :class:`ResumeLost`, :class:`~piod.actors.gate.Hold`.
 
 A job is in the ledger, on disk, before it touches anything. When it has ended,
 for whatever reason, its outputs are confirmed to be off before its row says so.
@@ -20,30 +20,28 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from piod.actors.actor import Actor, ActorGone, AskTimeout, Message, Ref
+from piod.actors.admission import Admission
 from piod.actors.buses.pwm import AllReleased, PwmBus
+from piod.actors.gate import Gate, Hold
 from piod.actors.hub import Hub
 from piod.actors.job import AwaitReady, JobActor, JobRecord, MakeUnit, Publisher, State
 from piod.actors.model import UnitModel
 from piod.actors.resume import RunRequest, title, to_resume
 from piod.actors.supervisor import Child, Supervisor
 from piod.clock import Clock, timestamp
-from piod.config import Config, ConfigFiles
-from piod.errors import BadRequest, BusError, Conflict, NotFound, PiodError, TooManyRequests
+from piod.config import ConfigFiles
+from piod.errors import BusError, Conflict, PiodError
 from piod.events import JobEnded
-from piod.jobs.job import RESTARTS, STATE, Job, OptionValue
+from piod.jobs.job import RESTARTS, STATE, Job
 from piod.storage.ledger import Ledger
 from piod.storage.rows import JobRow, LostJobs
 
 log = logging.getLogger(__name__)
 
-RATE_LIMIT_S = 1.0
-"""The same job with the same options is taken once in this time (wall)."""
 START_TIMEOUT_S = 600.0
 OFF_TIMEOUT_S = 2.0
 """Wall time in which the outputs of an ended job are expected to be confirmed off."""
 NOT_CONFIRMED = "its outputs are not confirmed to be off; piod keeps trying"
-WIRING_SECTIONS = ("PWM", "leds")
-"""An override of these could point a job at the heater or a pump."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +54,8 @@ class JobFilter:
     job_id: str | None = None
     long_running: bool = True
 
-    def matches(self, record: JobRecord) -> bool:
-        """Whether ``record`` is meant."""
-        row = record.row
+    def matches(self, row: JobRow) -> bool:
+        """Whether the job of that row is meant."""
         return (
             self.job_name in (None, row.job_name)
             and self.experiment in (None, row.experiment)
@@ -86,6 +83,7 @@ class Run(Message["Jobs", str]):
 class Stop(Message["Jobs", int]):
     """Stop all jobs that match; answered with how many, when they have ended.
 
+    A lost job that matches, and still waits to be resumed, is not.
     ``reason`` goes into their rows; None for somebody's plain wish.
     """
 
@@ -115,10 +113,13 @@ class ResumeLost(Message["Jobs", list[str]]):
 
     The jobs are new ones, with the same options, experiment and overrides.
     Answered with their ids when each is ready or has failed (logged).
+    ``clock_trusted``: see :func:`piod.actors.resume.to_resume`.
     """
 
+    clock_trusted: bool = True
 
-JobsMessage = CheckRun | Run | Stop | Running | ResumeLost
+
+JobsMessage = CheckRun | Run | Stop | Running | ResumeLost | Hold
 
 
 class _Job:
@@ -174,9 +175,9 @@ class Jobs(Actor[JobsMessage]):
         self._hub = hub
         self._clock = clock
         self._supervisor = Supervisor(clock)
+        self._gate = Gate()
+        self._admission = Admission(kinds, config, model, self._gate)
         self._jobs: dict[str, _Job] = {}
-        self._slots: dict[tuple[str, str], float] = {}
-        """Wall times of the last accepted requests, by job and options."""
         self._lost = LostJobs((), None)
 
     async def starting(self) -> None:
@@ -190,66 +191,42 @@ class Jobs(Actor[JobsMessage]):
     async def receive(self, message: JobsMessage) -> object:
         match message:
             case CheckRun(request):
-                self._check(request)
+                self._admission.take_slot(request, busy=bool(self._jobs))
                 return None
             case Run(request):
+                self._leave_lost(JobFilter(job_name=request.job_name))
                 return self._start(request)
             case Stop(which, reason):
+                self._leave_lost(which)
                 return self.later(self._stop(self._matching(which), reason))
             case Running(which):
                 return [
                     JobView(job.record.row, job.record.settings, job.ref)
                     for job in self._matching(which)
                 ]
-            case ResumeLost():
+            case Hold():
+                self._gate.hold(message)
+                return None
+            case ResumeLost(clock_trusted):
+                self._gate.refuse_if_held("what was lost")
                 lost, self._lost = self._lost, LostJobs((), None)
-                return self.later(self._resume(lost))
+                return self.later(self._resume(lost, clock_trusted))
             case _:
                 assert_never(message)
 
     def _matching(self, which: JobFilter) -> list[_Job]:
-        return [job for job in self._jobs.values() if which.matches(job.record)]
+        return [job for job in self._jobs.values() if which.matches(job.record.row)]
+
+    def _leave_lost(self, which: JobFilter) -> None:
+        """Somebody has decided about these jobs: they are not resumed any more."""
+        left = tuple(row for row in self._lost.jobs if not which.matches(row))
+        self._lost = replace(self._lost, jobs=left)
 
     # -- running ------------------------------------------------------------------
 
-    def _kind(self, job_name: str) -> type[Job]:
-        kind = self._kinds.get(job_name)
-        if kind is None:
-            known = ", ".join(sorted(self._kinds))
-            raise NotFound(
-                f"there is no job named {job_name!r}",
-                remediation=f"The jobs of this unit are: {known}.",
-            )
-        return kind
-
-    def _prepared(self, request: RunRequest) -> tuple[type[Job], dict[str, OptionValue], Config]:
-        kind = self._kind(request.job_name)
-        options = kind.parse_options(request.options)
-        for section, key, _ in request.config_overrides:
-            if section in WIRING_SECTIONS:
-                raise BadRequest(
-                    f"config_overrides: [{section}] {key} says how the unit is wired; "
-                    "that is not overridden for one job",
-                    remediation="Change it in the configuration of the unit.",
-                )
-        config = self._config.current().with_overrides(request.config_overrides)
-        self._model.check(request.model, busy=bool(self._jobs))
-        return kind, options, config
-
-    def _check(self, request: RunRequest) -> None:
-        _, options, _ = self._prepared(request)
-        slot = (request.job_name, repr(sorted(options.items())))
-        now = time.monotonic()
-        self._slots = {s: at for s, at in self._slots.items() if now - at < RATE_LIMIT_S}
-        if slot in self._slots:
-            raise TooManyRequests(
-                f"{request.job_name} was requested with the same options less than "
-                f"{RATE_LIMIT_S:g} s ago"
-            )
-        self._slots[slot] = now
-
     def _start(self, request: RunRequest) -> asyncio.Future[str]:
-        kind, options, config = self._prepared(request)
+        admitted = self._admission.examine(request, busy=bool(self._jobs))
+        kind = admitted.kind
         if not request.active:
             raise Conflict(
                 f"this unit is not active, so {request.job_name} does not start",
@@ -273,11 +250,11 @@ class Jobs(Actor[JobsMessage]):
             is_long_running_job=kind.is_long_running,
             ended_at=None,
             state="init",
-            options=dict(options),
+            options=dict(admitted.options),
             config_overrides=list(request.config_overrides),
             reason=None,
         )
-        job = _Job(JobRecord(row, kind, options, config))
+        job = _Job(JobRecord(row, kind, admitted.options, admitted.config))
         self._model.take(request.model)
         self._jobs[row.job_id] = job
         publisher = Publisher(job.record, self._hub, self._clock)
@@ -342,6 +319,7 @@ class Jobs(Actor[JobsMessage]):
 
     async def _conclude(self, job: _Job, publisher: Publisher, error: BaseException | None) -> None:
         record = job.record
+        about = {"job": record.identity}
         if job.child is not None:
             job.confirmed_off = await self._await_off(job.child.ref.name)
         failed = error is not None and not job.stopping
@@ -356,10 +334,12 @@ class Jobs(Actor[JobsMessage]):
         try:
             await self._ledger.end_job(row.job_id, timestamp(at), state, reason)
         except PiodError as refusal:
-            log.error("the end of job %s could not be kept: %s", row.job_id, refusal.message)
+            log.error(
+                "the end of job %s could not be kept: %s", row.job_id, refusal.message, extra=about
+            )
         record.row = row
         self._hub.publish(JobEnded(record.identity, state, reason, at))
-        log.info("%s has ended%s", title(row), f": {reason}" if reason else "")
+        log.info("%s has ended%s", title(row), f": {reason}" if reason else "", extra=about)
         if isinstance(error, PiodError) and failed:
             self._forget(job, error)
         else:
@@ -389,8 +369,9 @@ class Jobs(Actor[JobsMessage]):
             job.ready.exception()  # the asker may be gone
         job.ended.set_result(None)
 
-    async def _resume(self, lost: LostJobs) -> list[str]:
-        requests = to_resume(lost, self._config.current(), self._kinds, self._clock.time())
+    async def _resume(self, lost: LostJobs, clock_trusted: bool) -> list[str]:
+        now = self._clock.time() if clock_trusted else None
+        requests = to_resume(lost, self._config.current(), self._kinds, now)
         starting: list[tuple[JobRow, asyncio.Future[str]]] = []
         for row, request in requests:  # all at once, so that a stop meets every one of them
             try:

@@ -3,11 +3,11 @@
 Messages of :class:`System`: :class:`CheckSystem`, :class:`CheckPower`,
 :class:`Reboot`, :class:`PowerOff`, :class:`SetTime`, :class:`SynchroniseClock`,
 :class:`UnitStates`, :class:`RestartUnits`, :class:`CheckUpdate`,
-:class:`StartUpdate`, :class:`AwaitUpdate`.
+:class:`Update`, :class:`AwaitUpdate`.
 
-Before the machine goes down, every job is ended, every output is off, and what
-is known is on disk. The ``Check…`` messages refuse what can be seen to fail, or comes
-too soon, before anything is accepted.
+Before the machine goes down, no job starts any more, every job is ended, every output
+is off, and what is known is on disk. The ``Check…`` messages refuse what can be seen
+to fail, or comes too soon, before anything is accepted.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, assert_never
 
-from piod.actors.actor import Actor, Message, Ref
+from piod.actors.actor import Actor, Life, Message, Ref
 from piod.actors.buses.pwm import PwmBus, Revoke
+from piod.actors.gate import Hold, no_new_jobs
 from piod.actors.jobs import JobFilter, Jobs, Running, Stop
 from piod.errors import Conflict, PiodError, TooManyRequests, Unavailable
 from piod.storage.ledger import Ledger
@@ -37,6 +38,8 @@ POWER_EVERY_S = 15.0
 UPDATE_EVERY_S = 10.0
 LEADER_DELAY_S = 5.0
 """A leader waits so long (wall) before it goes down: it passes the command on to others."""
+GONE_WITHIN_S = 120.0
+"""Wall time after which a machine that was to go down, and has not, takes jobs again."""
 
 CALL_TIMEOUT_S = 30.0
 RESTART_TIMEOUT_S = 120.0
@@ -46,9 +49,9 @@ END_JOBS_TIMEOUT_S = 30.0
 COMMAND_TIMEOUT_S = 180.0
 """For asks of what ends or restarts something: more than all of the above together."""
 UPDATE_TIMEOUT_S = 2 * 3600.0
+"""For asks of an update, as above."""
+HUNG_UPDATE_S = UPDATE_TIMEOUT_S - COMMAND_TIMEOUT_S
 """Wall time after which an update counts as hung."""
-
-UPDATE_LOCK = "update-lock"
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,10 @@ class PowerOff(Message["System", None]):
 
 @dataclass(frozen=True)
 class SetTime(Message["System", None]):
-    """Make ``unix_s`` the time of now."""
+    """Make ``unix_s`` the time of now; ``ntp`` as in :class:`~piod.system.SystemPort`."""
 
     unix_s: float
+    ntp: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -105,15 +109,19 @@ class CheckUpdate(Message["System", None]):
 
 
 @dataclass(frozen=True)
-class StartUpdate(Message["System", None]):
-    """Start an update; :class:`AwaitUpdate` tells how it ends."""
+class Update(Message["System", None]):
+    """Update piod, as :class:`CheckUpdate` allows; no job starts meanwhile.
+
+    Answered when it has succeeded, refused with the reason when it has failed.
+    """
 
     request: UpdateRequest
+    force: bool
 
 
 @dataclass(frozen=True)
 class AwaitUpdate(Message["System", None]):
-    """Answered when that update has succeeded; refused with the reason when it has failed."""
+    """As :class:`Update` is answered, for one that a daemon before this one has started."""
 
     request_id: str
 
@@ -128,7 +136,7 @@ SystemMessage = (
     | UnitStates
     | RestartUnits
     | CheckUpdate
-    | StartUpdate
+    | Update
     | AwaitUpdate
 )
 
@@ -161,11 +169,13 @@ class System(Actor[SystemMessage]):
             case CheckPower():
                 return self.later(self._check_power())
             case Reboot():
-                return self.later(self._go_down("the unit was rebooted", self._port.reboot))
+                reboot = self._go_down("reboot", "the unit was rebooted", self._port.reboot)
+                return self.later(reboot)
             case PowerOff():
-                return self.later(self._go_down("the unit was shut down", self._port.power_off))
-            case SetTime(unix_s):
-                return self.later(self._call("set the clock", self._port.set_time(unix_s)))
+                off = self._go_down("shut down", "the unit was shut down", self._port.power_off)
+                return self.later(off)
+            case SetTime(unix_s, ntp):
+                return self.later(self._call("set the clock", self._port.set_time(unix_s, ntp)))
             case SynchroniseClock():
                 work = self._port.synchronise_clock()
                 return self.later(self._call("synchronise the clock", work, SYNCHRONISE_TIMEOUT_S))
@@ -176,9 +186,8 @@ class System(Actor[SystemMessage]):
                 return self.later(self._call("restart services", work, RESTART_TIMEOUT_S))
             case CheckUpdate(force):
                 return self.later(self._check_update(force))
-            case StartUpdate(request):
-                self._begun_at[UPDATE] = time.monotonic()
-                return self.later(self._call("start an update", self._port.start_update(request)))
+            case Update(request, force):
+                return self.later(self._update(request, force))
             case AwaitUpdate(request_id):
                 return self.later(self._await_update(request_id))
             case _:
@@ -210,17 +219,34 @@ class System(Actor[SystemMessage]):
         self._refuse_too_soon(POWER, POWER_EVERY_S)
 
     async def _go_down(
-        self, reason: str, call: Callable[[], Coroutine[object, object, None]]
+        self, what: str, reason: str, call: Callable[[], Coroutine[object, object, None]]
     ) -> None:
+        """``what`` the unit is about to do; ``reason``, why the jobs ended."""
         self._begun_at[POWER] = time.monotonic()
-        if self._is_leader:
-            await asyncio.sleep(LEADER_DELAY_S)
-        log.warning("jobs end: %s", reason)
-        await self._try(self._jobs.ask(Stop(JobFilter(), reason), timeout=END_JOBS_TIMEOUT_S))
-        # whoever else holds an output: a machine that goes down leaves nothing on
-        await self._try(self._pwm.ask(Revoke(reason), timeout=ASK_TIMEOUT_S))
-        await self._try(self._ledger.database.flush())
-        await self._call("go down", call())
+        until_down = Life(f"about to {what}")
+        self.life.at_end(until_down.end)
+        try:
+            hold = Hold(f"the unit is about to {what}", until_down)
+            await self._try(self._jobs.ask(hold, timeout=ASK_TIMEOUT_S))
+            if self._is_leader:
+                await asyncio.sleep(LEADER_DELAY_S)
+            log.warning("jobs end: %s", reason)
+            await self._try(self._jobs.ask(Stop(JobFilter(), reason), timeout=END_JOBS_TIMEOUT_S))
+            # whoever else holds an output: a machine that goes down leaves nothing on
+            await self._try(self._pwm.ask(Revoke(reason), timeout=ASK_TIMEOUT_S))
+            await self._try(self._ledger.database.flush())
+            await self._call("go down", call())
+        except BaseException:  # whatever it was, the unit stays up, and may be used
+            until_down.end()
+            raise
+        self.spawn(self._go_on_if_up(what, until_down))
+
+    async def _go_on_if_up(self, what: str, until_down: Life) -> None:
+        await asyncio.sleep(GONE_WITHIN_S)
+        log.error(
+            "the unit was to %s %g s ago and is still up: jobs start again", what, GONE_WITHIN_S
+        )
+        until_down.end()
 
     async def _try(self, work: Coroutine[object, object, object]) -> None:
         """One step of going down. If it fails, the next one matters all the more."""
@@ -233,8 +259,13 @@ class System(Actor[SystemMessage]):
 
     async def _check_update(self, force: bool) -> None:
         await self._call("answer", self._port.check())
+        if not force:
+            await self._refuse_while_jobs_run()
+        self._refuse_too_soon(UPDATE, UPDATE_EVERY_S)
+
+    async def _refuse_while_jobs_run(self) -> None:
         which = JobFilter(long_running=False)
-        running = [] if force else await self._jobs.ask(Running(which), timeout=ASK_TIMEOUT_S)
+        running = await self._jobs.ask(Running(which), timeout=ASK_TIMEOUT_S)
         if running:
             names = ", ".join(f"{view.row.job_name} (job {view.row.job_id})" for view in running)
             raise Conflict(
@@ -242,10 +273,18 @@ class System(Actor[SystemMessage]):
                 remediation="Stop these jobs first, or send the option force to update all "
                 "the same.",
             )
-        self._refuse_too_soon(UPDATE, UPDATE_EVERY_S)
+
+    async def _update(self, request: UpdateRequest, force: bool) -> None:
+        self._begun_at[UPDATE] = time.monotonic()
+        async with no_new_jobs(self._jobs, "piod is being updated, which restarts it"):
+            if not force:  # one may have started since it was checked
+                await self._refuse_while_jobs_run()
+            await self._call("start an update", self._port.start_update(request))
+            await self._await_update(request.request_id)
 
     async def _await_update(self, request_id: str) -> None:
-        outcome = await self._port.update_outcome(request_id)
+        work = self._port.update_outcome(request_id)
+        outcome = await self._call("finish the update", work, HUNG_UPDATE_S)
         if outcome is None:
             raise UpdateFailed(
                 "piod ended before the update was started: nothing was changed",

@@ -1,10 +1,12 @@
 """The tasks: background work that was accepted over HTTP, and its durable results.
 
-Messages of :class:`Tasks`: :class:`Launch`, :class:`GoOn`, :class:`GetTask`.
+Messages of :class:`Tasks`: :class:`Launch`, :class:`LookAtLock`, :class:`GetTask`.
 
 A task is on disk before its launch is answered, and its result before the task
 says that it is complete. A lock is taken before the answer, so that of two quick
-requests only one starts; the other is told which task holds it.
+requests only one starts; the other is told which task holds it. Of the locks in
+EXCLUSIVE, one is held at a time: what another of them would break is refused. A lock
+is held by the task that runs, nowhere else: it cannot outlive it.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import assert_never
 
 from piod.actors.actor import Actor, Message
 from piod.clock import timestamp
-from piod.errors import NotFound, PiodError
+from piod.errors import Conflict, NotFound, PiodError
 from piod.events import JsonValue
 from piod.storage.ledger import Ledger
 from piod.storage.rows import TaskRow
@@ -27,6 +30,13 @@ log = logging.getLogger(__name__)
 
 REMEMBERED = 500
 """Finished tasks that are answered from memory; older ones from the ledger."""
+
+POWER_LOCK = "power-lock"
+UPDATE_LOCK = "update-lock"
+PLUGINS_LOCK = "plugins-lock"
+IMPORT_LOCK = "import-dot-pioreactor-lock"
+EXCLUSIVE = frozenset((POWER_LOCK, UPDATE_LOCK, PLUGINS_LOCK, IMPORT_LOCK))
+"""They change what piod is made of, or end it. In the middle of one, another breaks it."""
 
 Work = Callable[[], Awaitable[JsonValue]]
 Check = Callable[[], Awaitable[None]]
@@ -45,9 +55,11 @@ class Launch(Message["Tasks", Launched]):
     """Run ``work`` in the background under a new task id.
 
     ``kind`` says what it is, in words. ``at_once``: start before the task is on
-    disk, because it makes something safe. ``lock``: at most one task holds it.
-    ``check`` is awaited with the lock held, before the launch is accepted, and may
-    refuse it. ``task_id``: a new id that the work has to know.
+    disk, because it makes something safe. ``lock``: at most one task holds it; for
+    one in EXCLUSIVE, Conflict while another of those is held. ``check`` is awaited
+    with the lock held, before the launch is accepted, and may refuse it.
+    ``task_id``: a new id that the work has to know. ``then`` is called when the work
+    has succeeded and its result is kept.
     """
 
     kind: str
@@ -56,14 +68,17 @@ class Launch(Message["Tasks", Launched]):
     at_once: bool = False
     check: Check | None = None
     task_id: str | None = None
+    then: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
-class GoOn(Message["Tasks", None]):
-    """Go on with ``task``, which the daemon before left unfinished; ``work`` is its rest."""
+class LookAtLock(Message["Tasks", Launched | None]):
+    """What a launch with ``lock`` would meet now: the task that holds it, or None.
 
-    task: TaskRow
-    work: Work
+    Conflict as for a launch. For those that have much to do before they launch.
+    """
+
+    lock: str
 
 
 @dataclass(frozen=True)
@@ -73,18 +88,33 @@ class GetTask(Message["Tasks", TaskRow]):
     task_id: str
 
 
-TasksMessage = Launch | GoOn | GetTask
+@dataclass(frozen=True)
+class Outliving:
+    """Work that goes on without the daemon: whoever holds ``lock``.
+
+    ``rest`` of a task id waits for the end of that work.
+    """
+
+    lock: str
+    rest: Callable[[str], Awaitable[JsonValue]]
+
+
+TasksMessage = Launch | LookAtLock | GetTask
 
 
 class Tasks(Actor[TasksMessage]):
     """Runs tasks and remembers them. ``now`` is the Unix time for their rows.
 
     What ran when this actor, or the daemon, ended last is failed at the start, but
-    not what holds ``outliving``: the work behind that lock goes on without us.
+    the work that is ``outliving`` it goes on without us: so does its task, and holds
+    its lock.
     """
 
     def __init__(
-        self, ledger: Ledger, now: Callable[[], float], outliving: str | None = None
+        self,
+        ledger: Ledger,
+        now: Callable[[], float],
+        outliving: Outliving | None = None,
     ) -> None:
         super().__init__("tasks")
         self._ledger = ledger
@@ -95,18 +125,22 @@ class Tasks(Actor[TasksMessage]):
         """Task id by lock."""
 
     async def starting(self) -> None:
-        await self._ledger.fail_orphans(timestamp(self._now()), but_lock=self._outliving)
+        lasts = self._outliving
+        now = timestamp(self._now())
+        await self._ledger.fail_orphans(now, but_lock=None if lasts is None else lasts.lock)
+        if lasts is None:
+            return
+        for task in await self._ledger.open_tasks(lasts.lock):
+            self._locks[lasts.lock] = task.task_id
+            self._remember(task)
+            self.spawn(self._work(task, partial(lasts.rest, task.task_id)))
 
     async def receive(self, message: TasksMessage) -> object:
         match message:
             case Launch():
                 return self._launch(message)
-            case GoOn(task, work):
-                if task.lock is not None:
-                    self._locks[task.lock] = task.task_id
-                self._remember(task)
-                self.spawn(self._work(task, work))
-                return None
+            case LookAtLock(lock):
+                return self._holder(lock)
             case GetTask(task_id):
                 found = self._tasks.get(task_id)
                 return found if found is not None else self.later(self._from_ledger(task_id))
@@ -114,8 +148,8 @@ class Tasks(Actor[TasksMessage]):
                 assert_never(message)
 
     def _launch(self, launch: Launch) -> object:
-        if launch.lock is not None and launch.lock in self._locks:
-            return Launched(self._tasks[self._locks[launch.lock]], busy=True)
+        if launch.lock is not None and (busy := self._holder(launch.lock)) is not None:
+            return busy
         task = TaskRow(
             task_id=launch.task_id or str(uuid.uuid4()),
             kind=launch.kind,
@@ -126,7 +160,7 @@ class Tasks(Actor[TasksMessage]):
             self._locks[launch.lock] = task.task_id
         self._remember(task)
         if launch.at_once:
-            self.spawn(self._work(task, launch.work))
+            self.spawn(self._work(task, launch.work, launch.then))
         return self.later(self._keep(task, launch))
 
     async def _keep(self, task: TaskRow, launch: Launch) -> Launched:
@@ -140,10 +174,12 @@ class Tasks(Actor[TasksMessage]):
                 self._unlock(task)
             raise
         if not launch.at_once:
-            self.spawn(self._work(task, launch.work))
+            self.spawn(self._work(task, launch.work, launch.then))
         return Launched(self._tasks[task.task_id])
 
-    async def _work(self, task: TaskRow, work: Work) -> None:
+    async def _work(
+        self, task: TaskRow, work: Work, then: Callable[[], None] | None = None
+    ) -> None:
         self._remember(replace(task, status="in_progress"))
         try:
             result = await work()
@@ -175,9 +211,26 @@ class Tasks(Actor[TasksMessage]):
             log.error("the result of task %s could not be kept: %s", task.task_id, refusal.message)
         self._unlock(task)
         self._remember(done)
+        if then is not None and done.status == "complete":
+            then()
+
+    def _holder(self, lock: str) -> Launched | None:
+        """The task that holds ``lock``. Conflict: another holds one that excludes it."""
+        if lock in self._locks:
+            return Launched(self._tasks[self._locks[lock]], busy=True)
+        for other in EXCLUSIVE.intersection(self._locks) if lock in EXCLUSIVE else ():
+            task = self._tasks[self._locks[other]]
+            raise Conflict(
+                f"not now: the unit is busy with another task ({task.kind}), and the two would "
+                "break each other",
+                cause=f"task {task.task_id} holds the lock {other}",
+                remediation="Send the command again when that task is over. Jobs can be stopped, "
+                "and with them all outputs, at any time.",
+            )
+        return None
 
     def _unlock(self, task: TaskRow) -> None:
-        if task.lock is not None:
+        if task.lock is not None and self._locks.get(task.lock) == task.task_id:
             del self._locks[task.lock]
 
     def _remember(self, task: TaskRow) -> None:

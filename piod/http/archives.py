@@ -6,21 +6,22 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TypeVar
 
 from aiohttp import web
 from marshmallow import Schema, fields
 
 from piod.actors.actor import Ref
+from piod.actors.gate import no_new_jobs
 from piod.actors.jobs import JobFilter, Jobs, Stop
-from piod.actors.tasks import Launch
+from piod.actors.tasks import IMPORT_LOCK, Launch
 from piod.clock import Clock, timestamp
-from piod.errors import PiodError, StorageFailed, TooManyRequests
+from piod.errors import PiodError, TooManyRequests
 from piod.events import JsonValue
 from piod.http.downloads import send_zip
 from piod.http.tasks import TaskHandlers
-from piod.http.upload import UPLOAD_TIMEOUT_S, Upload, receive_archive
+from piod.http.upload import receive_archive
 from piod.storage import imports
 from piod.storage.archives import Archive, check_archive
 from piod.storage.exports import export_entries, metadata
@@ -28,7 +29,6 @@ from piod.storage.ledger import Ledger
 from piod.storage.tree import Tree
 from piod.storage.zips import ZipEntry
 
-IMPORT_LOCK = "import-dot-pioreactor-lock"
 STOP_TIMEOUT_S = 30.0
 STOP_REASON = "an import replaced the files of the unit"
 
@@ -37,6 +37,9 @@ SLICE_S = 0.1
 
 MAX_EXPORTS = 2
 """At a time: each holds copies of the databases while its reader dawdles."""
+
+MAX_UPLOADS = 2
+"""At a time: each fills the disk while its sender dawdles."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +62,8 @@ class ImportForm(Schema):
 class ArchiveHandlers:
     """``/unit_api/zipped_dot_pioreactor`` and ``/unit_api/import_zipped_dot_pioreactor``.
 
-    ``reload`` is awaited when an import has changed the files.
+    ``reload`` is awaited when an import has changed the files; ``imported`` is called when
+    its task is complete.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class ArchiveHandlers:
         version: str,
         clock: Clock,
         reload: Callable[[], Awaitable[None]],
+        imported: Callable[[], None],
     ) -> None:
         self._tree = tree
         self._tasks = tasks
@@ -84,7 +89,9 @@ class ArchiveHandlers:
         self._version = version
         self._clock = clock
         self._reload = reload
+        self._imported = imported
         self._exports = 0
+        self._uploads = 0
         self._swaps = 0
         """Grows before and after each exchange of the trees."""
 
@@ -115,43 +122,43 @@ class ArchiveHandlers:
             self._exports -= 1
 
     async def import_archive(self, request: web.Request) -> web.Response:
-        """Check the uploaded archive, then put it in place in the background."""
+        """Receive and check an archive, then put it in place in the background.
+
+        The lock is taken only then: no sender, however slow, keeps others waiting for it.
+        """
         await self._refuse_if_disallowed()
-        upload: Upload | None = None
-        archive: Archive | None = None
-
-        async def receive_and_check() -> None:
-            nonlocal upload, archive
-            try:
-                upload = await receive_archive(request, self._tree.root, self._clock.hold)
-                with self._clock.hold():
-                    archive = await asyncio.to_thread(
-                        check_archive, upload.file, self._unit_name, force=upload.force
-                    )
-            except PiodError:
-                raise
-            except Exception as bug:  # it would end the actor of all tasks, not this one alone
-                _log.exception("an uploaded archive could not be checked")
-                raise StorageFailed("the archive could not be checked: an error in piod") from bug
-
-        async def work() -> JsonValue:
-            assert upload is not None
-            assert archive is not None
-            try:
-                await self._import(archive)
-            finally:
-                upload.file.close()
-            return True
-
-        try:
-            return await self._tasks.launch(
-                Launch("import of files", work, lock=IMPORT_LOCK, check=receive_and_check),
-                timeout_s=UPLOAD_TIMEOUT_S + 60,
+        busy = await self._tasks.busy(IMPORT_LOCK)  # before gigabytes come for nothing
+        if busy is not None:
+            return busy
+        if self._uploads >= MAX_UPLOADS:
+            raise TooManyRequests(
+                f"{self._uploads} archives are being uploaded to this unit already",
+                cause="each of them takes room on its disk",
+                remediation="Wait until one of them is over.",
             )
-        except BaseException:
-            if upload is not None:
-                upload.file.close()
-            raise
+        self._uploads += 1
+        try:
+            upload = await receive_archive(request, self._tree.root, self._clock.hold)
+        finally:
+            self._uploads -= 1
+        with ExitStack() as until_taken:
+            until_taken.callback(upload.file.close)
+            with self._clock.hold():
+                archive = await asyncio.to_thread(
+                    check_archive, upload.file, self._unit_name, force=upload.force
+                )
+
+            async def work() -> JsonValue:
+                with upload.file:
+                    await self._import(archive)
+                return True
+
+            launched = await self._tasks.begin(
+                Launch("import of files", work, lock=IMPORT_LOCK, then=self._imported)
+            )
+            if not launched.busy:
+                until_taken.pop_all()  # its work closes it
+        return self._tasks.accepted(launched)
 
     async def _refuse_if_disallowed(self) -> None:
         with self._clock.hold():
@@ -167,26 +174,32 @@ class ArchiveHandlers:
                 yield entry
 
     async def _import(self, archive: Archive) -> None:
-        data_dir, hold = self._tree.root, self._clock.hold
+        data_dir = self._tree.root
         stamp = imports.stamp_for(archive, self._clock.time())
-        await imports.settle(data_dir, self._ledger, hold)  # should an earlier one have got stuck
+        # should an earlier one have got stuck
+        await imports.settle(data_dir, self._ledger, self._clock.hold)
         try:
             await self._in_slices(imports.unpack(archive, data_dir, stamp))
             # only now: a damaged archive has cost no experiment
-            await self._jobs.ask(
-                Stop(JobFilter(long_running=False), STOP_REASON), timeout=STOP_TIMEOUT_S
-            )
-            self._swaps += 1
-            try:
-                await self._in_thread(lambda: imports.install(data_dir, stamp))
-            finally:
-                self._swaps += 1
-            await imports.settle(data_dir, self._ledger, hold)
+            async with no_new_jobs(self._jobs, "an import replaces the files of the unit"):
+                await self._exchange(stamp)
         except PiodError:
             await self._clear()
             raise
-        _log.warning("the files of this unit were replaced by an import")
         await self._clear()
+
+    async def _exchange(self, stamp: str) -> None:
+        """End the jobs, put the new tree in place, and read what is kept of it in memory."""
+        data_dir = self._tree.root
+        stop = Stop(JobFilter(long_running=False), STOP_REASON)
+        await self._jobs.ask(stop, timeout=STOP_TIMEOUT_S)
+        self._swaps += 1
+        try:
+            await self._in_thread(lambda: imports.install(data_dir, stamp))
+        finally:
+            self._swaps += 1
+        await imports.settle(data_dir, self._ledger, self._clock.hold)
+        _log.warning("the files of this unit were replaced by an import")
         await self._reload()
 
     async def _clear(self) -> None:

@@ -8,14 +8,13 @@ from urllib.parse import quote
 from aiohttp import web
 from marshmallow import fields
 
-from piod.actors.tasks import Launch
+from piod.actors.tasks import PLUGINS_LOCK, Launch
 from piod.errors import BadRequest
 from piod.http.answers import json_answer
 from piod.http.decode import Decoded, Object, StrictText, component, decode_json
 from piod.http.tasks import TaskHandlers
 from piod.plugins.plugins import Plugin, Plugins
 
-LOCK = "plugins-lock"
 INSTALLED = "/unit_api/plugins/installed"
 UNKNOWN = "Unknown"
 _TOLD = ("name", "version", "description", "homepage", "source", "author")
@@ -95,7 +94,7 @@ class PluginHandlers:
         body = await decode_json(request, InstallSchema)
         wanted = await self._plugins.check_install(_only(body["args"]), _source(body["options"]))
         return await self._tasks.launch(
-            Launch("install a plugin", lambda: self._plugins.install(wanted), lock=LOCK)
+            Launch("install a plugin", lambda: self._plugins.install(wanted), lock=PLUGINS_LOCK)
         )
 
     async def uninstall(self, request: web.Request) -> web.Response:
@@ -104,7 +103,7 @@ class PluginHandlers:
         body = await decode_json(request, UninstallSchema)
         name = component(_only(body["args"]), "args[0]")
         return await self._tasks.launch(
-            Launch("uninstall a plugin", lambda: self._plugins.uninstall(name), lock=LOCK)
+            Launch("uninstall a plugin", lambda: self._plugins.uninstall(name), lock=PLUGINS_LOCK)
         )
 
 

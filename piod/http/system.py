@@ -15,9 +15,7 @@ from piod.actors.actor import Message, Ref
 from piod.actors.model import ModelKey
 from piod.actors.system import (
     COMMAND_TIMEOUT_S,
-    UPDATE_LOCK,
     UPDATE_TIMEOUT_S,
-    AwaitUpdate,
     CheckPower,
     CheckSystem,
     CheckUpdate,
@@ -25,25 +23,24 @@ from piod.actors.system import (
     Reboot,
     RestartUnits,
     SetTime,
-    StartUpdate,
     SynchroniseClock,
     System,
     UnitStates,
+    Update,
 )
-from piod.actors.tasks import Launch
+from piod.actors.tasks import POWER_LOCK, UPDATE_LOCK, Launch
 from piod.clock import Clock, timestamp
 from piod.config import ConfigFiles
 from piod.errors import BadRequest, ConfigurationError, Forbidden, NotFound
 from piod.events import JsonValue
 from piod.http.answers import json_answer
-from piod.http.decode import Decoded, Object, StrictText, decode_json
+from piod.http.decode import Decoded, Object, StrictBool, StrictText, decode_json
 from piod.http.tasks import ASK_TIMEOUT_S, TaskHandlers
 from piod.hw.models import Models
 from piod.system import read_update
 
 R = TypeVar("R")
 
-POWER_LOCK = "power-lock"
 CLOCK_LOCK = "clock-lock"
 WEB_RESTART_LOCK = "web-restart-lock"
 
@@ -82,6 +79,7 @@ class UpdateSchema(Decoded[_UpdateBody]):
 
 class _ClockBody(TypedDict):
     utc_clock_time: str
+    ntp: bool | None
 
 
 class ClockSchema(Decoded[_ClockBody]):
@@ -92,6 +90,13 @@ class ClockSchema(Decoded[_ClockBody]):
         metadata={
             "description": "ISO 8601 with Z or a numeric offset. Needed on a leader; "
             "a worker ignores the body."
+        },
+    )
+    ntp = StrictBool(
+        load_default=None,
+        metadata={
+            "description": "Whether a time server sets the clock from then on. Without it that "
+            "stays as it was, and a time server that is reached corrects the time again."
         },
     )
 
@@ -150,7 +155,7 @@ class SystemHandlers:
             body = await decode_json(request, ClockSchema)
             kind, work = (
                 "setting the clock",
-                self._command(SetTime(_unix_s(body["utc_clock_time"]))),
+                self._command(SetTime(_unix_s(body["utc_clock_time"]), body["ntp"])),
             )
         else:
             kind, work = "synchronising the clock", self._command(SynchroniseClock())
@@ -203,14 +208,10 @@ class SystemHandlers:
             raise BadRequest("args must be empty: an update takes options only")
         update, force = read_update(str(uuid.uuid4()), body["options"])
 
-        async def work() -> JsonValue:
-            await self._system.ask(StartUpdate(update), timeout=COMMAND_TIMEOUT_S)
-            return await self.await_update(update.request_id)
-
         return await self._tasks.launch(
             Launch(
                 "update",
-                work,
+                self._command(Update(update, force), UPDATE_TIMEOUT_S),
                 lock=UPDATE_LOCK,
                 check=self._checked(CheckUpdate(force)),
                 task_id=update.request_id,
@@ -225,16 +226,13 @@ class SystemHandlers:
             )
         return await self.update(request)
 
-    async def await_update(self, request_id: str) -> JsonValue:
-        """The result of an update's task, when the update is over."""
-        await self._system.ask(AwaitUpdate(request_id), timeout=UPDATE_TIMEOUT_S)
-        return True
-
     # -- how it is asked --------------------------------------------------------------
 
-    def _command(self, message: Message[System, None]) -> Callable[[], Awaitable[JsonValue]]:
+    def _command(
+        self, message: Message[System, None], timeout_s: float = COMMAND_TIMEOUT_S
+    ) -> Callable[[], Awaitable[JsonValue]]:
         async def work() -> JsonValue:
-            await self._system.ask(message, timeout=COMMAND_TIMEOUT_S)
+            await self._system.ask(message, timeout=timeout_s)
             return True
 
         return work

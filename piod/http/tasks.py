@@ -6,7 +6,7 @@ from aiohttp import web
 from marshmallow import Schema, fields
 
 from piod.actors.actor import Ref
-from piod.actors.tasks import GetTask, Launch, Launched, Tasks
+from piod.actors.tasks import GetTask, Launch, Launched, LookAtLock, Tasks
 from piod.errors import PiodError
 from piod.http.answers import json_answer
 from piod.http.routes import Answer
@@ -61,8 +61,20 @@ class TaskHandlers:
 
         ``timeout_s``: how long its check may take.
         """
-        launched = await self._tasks.ask(launch, timeout=timeout_s)
+        return self.accepted(await self.begin(launch, timeout_s=timeout_s))
+
+    async def begin(self, launch: Launch, *, timeout_s: float = ASK_TIMEOUT_S) -> Launched:
+        """As :meth:`launch`, for those that have to know whether it is theirs that runs."""
+        return await self._tasks.ask(launch, timeout=timeout_s)
+
+    def accepted(self, launched: Launched) -> web.Response:
+        """The answer that tells of ``launched``."""
         return json_answer(self._launched(launched), status=202)
+
+    async def busy(self, lock: str) -> web.Response | None:
+        """What to answer at once because ``lock`` is held; Conflict as for a launch."""
+        held = await self._tasks.ask(LookAtLock(lock), timeout=ASK_TIMEOUT_S)
+        return None if held is None else self.accepted(held)
 
     async def result(self, request: web.Request) -> web.Response:
         """The state of one task: 202 while it is under way, 200 when it is over."""

@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from piod.actors import system
 from piod.clock import SimulatedClock
 from piod.jobs.job import Job, Options
 from piod.jobs.job import Unit as Parts
@@ -231,8 +232,12 @@ BUILT = [endpoint for endpoint in ENDPOINTS if not endpoint["path"].startswith(O
 
 @pytest.mark.parametrize("endpoint", BUILT, ids=lambda e: f"{e['method']} {e['path']}")
 async def test_it_answers_as_the_reference_shows(
-    endpoint: dict[str, Any], tmp_path: Path, clock: SimulatedClock
+    endpoint: dict[str, Any],
+    tmp_path: Path,
+    clock: SimulatedClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(system, "LEADER_DELAY_S", 0.01)
     name = f"{endpoint['method']} {endpoint['path']}"
     kinds = {**JOBS, "watch": Watch}
     config = "[od_config.photodiode_channel]\n1=REF\n2=90\n"
@@ -248,15 +253,52 @@ async def test_it_answers_as_the_reference_shows(
         path = endpoint["path"].format(**made.path)
         async with unit.client.request(endpoint["method"], path, data=data) as answer:
             content = await answer.read()
+            charset = answer.charset
         expected = endpoint["response"]
         assert answer.status == expected["status"], content
         assert answer.content_type == CONTENT_TYPES[expected["type"]]
         if expected["type"] == "json":
-            assert_shape(json.loads(content), expected["example"])
+            body = json.loads(content)
+            assert_shape(body, expected["example"])
+            if expected["status"] >= 400:
+                assert_error_object(body, expected["status"])
+            if expected["status"] == 202:
+                await assert_task_ends_well(unit, body)
         elif expected["type"] == "python":
+            assert charset == "utf-8"
             assert content.decode().strip() == expected["example"].strip()
         else:
             assert content.startswith(b"PK")
+
+
+def assert_error_object(body: object, status: int) -> None:
+    """The schema of errors among the conventions of the reference, exactly."""
+    assert isinstance(body, dict)
+    assert set(body) == {"error", "error_info"}
+    assert set(body["error_info"]) == {"cause", "remediation", "status"}
+    assert body["error_info"]["status"] == status
+    for text in (body["error"], body["error_info"]["cause"], body["error_info"]["remediation"]):
+        assert isinstance(text, str)
+        assert text
+
+
+async def assert_task_ends_well(unit: Unit, accepted: Mapping[str, Any]) -> None:
+    """An async endpoint's 202, by the conventions: polled until it is complete."""
+    assert accepted["unit"] == "pio01"
+    assert accepted["result_url_path"] == f"/unit_api/task_results/{accepted['task_id']}"
+    task = await unit.task(accepted)
+    assert task["status"] == "complete", task
+    assert task["task_id"] == accepted["task_id"]
+    assert "result" in task
+
+
+async def test_a_file_in_the_data_directory_comes_as_text(unit: Unit) -> None:
+    """The other half of "directory contents or file contents"."""
+    put(unit, "notes/a.bin", "some text\n")
+    async with unit.client.get("/unit_api/system/path/notes/a.bin") as answer:
+        assert (answer.status, answer.content_type) == (200, "text/plain")
+        assert answer.charset == "utf-8"
+        assert await answer.text() == "some text\n"
 
 
 async def test_sessions_are_told_as_not_there(unit: Unit) -> None:

@@ -76,8 +76,10 @@ def file_routes(files: FileHandlers, archives: ArchiveHandlers) -> Iterator[Rout
         tag=TAG,
         summary="Import a data directory",
         description="Running jobs are stopped, then the archive replaces the files of the unit, "
-        "wholly or not at all. piod's ledger stays; the archive's is put beside it.",
+        "wholly or not at all; no job starts meanwhile. piod's ledger stays; the archive's is put "
+        "beside it. Refused (409) during an update, before a reboot, and while plugins are "
+        "installed.",
         form=ImportForm,
         answers=LAUNCHED,
-        errors=(503, 507),
+        errors=(409, 429, 503, 507),
     )

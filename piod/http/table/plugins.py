@@ -51,7 +51,7 @@ def plugin_routes(plugins: PluginHandlers) -> Iterator[Route]:
         "plugin cannot be loaded. Its jobs can be run at once.",
         body=InstallSchema,
         answers=LAUNCHED,
-        errors=(503, 507),
+        errors=(409, 503, 507),
     )
     yield Route(
         COMMAND,
@@ -63,5 +63,5 @@ def plugin_routes(plugins: PluginHandlers) -> Iterator[Route]:
         "run go on until they are stopped. 403 where the file DISALLOW_UI_INSTALLS lies.",
         body=UninstallSchema,
         answers=LAUNCHED,
-        errors=(503, 507),
+        errors=(409, 503, 507),
     )

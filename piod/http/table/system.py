@@ -114,7 +114,8 @@ def _power(path: str, handler: Handler, summary: str) -> Route:
         tag=TAG,
         summary=summary,
         description="Ends all jobs and turns every output off first. A leader waits 5 s, so "
-        f"that it can pass the command on to its workers. {BUSY}",
+        f"that it can pass the command on to its workers. No job starts meanwhile. {BUSY} Refused "
+        "(409) during an update, an import, and while plugins are installed.",
         answers=LAUNCHED,
-        errors=(429, 503, 507),
+        errors=(409, 429, 503, 507),
     )
