@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from piod.actors.actor import Ref
 from piod.actors.buses.bus import Bus, BusState
+from piod.actors.clock_watch import ClockReport, ClockState, ClockWatch
 from piod.actors.guardian import Guardian, GuardState
 from piod.actors.model import UnitModel
 from piod.config import ConfigFiles
@@ -17,7 +19,11 @@ RECENT_LOST = 20
 
 
 class Health:
-    """Finds out what is wrong. ``buses`` by name; ``guardian`` None: there is no guard."""
+    """Finds out what is wrong. ``buses`` by name; ``guardian`` None: there is no guard.
+
+    ``found_at_start``: problems that the start has found, and that only another one
+    can find to be over.
+    """
 
     def __init__(
         self,
@@ -27,16 +33,20 @@ class Health:
         ledger: Ledger,
         buses: Mapping[str, Ref[Bus]],
         guardian: Ref[Guardian] | None,
+        clock_watch: Ref[ClockWatch],
+        found_at_start: Sequence[str] = (),
     ) -> None:
         self._config = config
         self._model = model
         self._ledger = ledger
         self._buses = buses
         self._guardian = guardian
+        self._clock_watch = clock_watch
+        self._found_at_start = tuple(found_at_start)
 
     async def examine(self) -> Mapping[str, object]:
-        """``problems`` in words, the ``model``, and the last ``lost_jobs``."""
-        problems: list[str] = []
+        """``problems`` in words, the ``model``, the ``clock``, and the last ``lost_jobs``."""
+        problems = list(self._found_at_start)
         self._config.current()
         if self._config.problem is not None:
             problems.append(f"configuration: {self._config.problem}")
@@ -60,10 +70,19 @@ class Health:
         except PiodError as refusal:
             lost = []
             problems.append(f"ledger: {refusal.message}")
+        try:
+            clock = await self._clock_watch.ask(ClockState(), timeout=ASK_TIMEOUT_S)
+        except PiodError as refusal:
+            clock = ClockReport(None, None, (f"clock: {refusal.message}",))
+        problems += clock.problems
         key = self._model.key
         return {
             "problems": problems,
             "model": None if key is None else {"name": key[0], "version": key[1]},
+            "clock": {
+                "synchronised": clock.synchronised,
+                "last_jump": None if clock.last_jump is None else asdict(clock.last_jump),
+            },
             "lost_jobs": [
                 {
                     "job_id": row.job_id,

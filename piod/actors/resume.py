@@ -39,10 +39,13 @@ class RunRequest:
 
 
 def to_resume(
-    lost: LostJobs, config: Config, kinds: Mapping[str, type[Job]], now_unix_s: float
+    lost: LostJobs, config: Config, kinds: Mapping[str, type[Job]], now_unix_s: float | None
 ) -> list[tuple[JobRow, RunRequest]]:
     """Which of the ``lost`` jobs are to be run anew, and how; says in the log why not.
 
+    ``now_unix_s`` None: the clock cannot be trusted, so nobody knows how long the
+    outage was, and nothing is run: a machine without a clock chip wakes at about
+    the time when it lost its power, whether that was seconds or weeks ago.
     Raises ConfigurationError.
     """
     named = {name.strip() for name in config.text("piod", "resume_jobs", "").split(",")} - {""}
@@ -56,11 +59,13 @@ def to_resume(
     wanted = [row for row in lost.jobs if row.job_name in resumable]
     if not wanted or lost.alive_at is None:
         return []
-    outage_s = now_unix_s - datetime.fromisoformat(lost.alive_at).timestamp()
-    if outage_s < -CLOCK_STEP_S:
+    alive_unix_s = datetime.fromisoformat(lost.alive_at).timestamp()
+    if now_unix_s is None:
+        why = "the clock is not synchronised, so the length of the outage is not known"
+    elif now_unix_s < alive_unix_s - CLOCK_STEP_S:
         why = "the clock woke in the past, so the length of the outage is not known"
-    elif outage_s > 60 * within_min:
-        why = f"the outage took {outage_s:.0f} s"
+    elif now_unix_s > alive_unix_s + 60 * within_min:
+        why = f"the outage took {now_unix_s - alive_unix_s:.0f} s"
     else:
         return [(row, _again(row)) for row in wanted]
     for row in wanted:

@@ -1,7 +1,9 @@
-"""Which calibrations and estimators were active on the unit that an archive is of.
+"""Which calibrations and estimators were active on the unit that a tree of files is of.
 
 piod's own archive tells it in its ledger, upstream's in its persistent cache. Both
-are somebody's upload: read with limits, and believed only where the artifact exists.
+may be somebody's upload: read with limits, and believed only where the artifact
+exists. The cache of an installation that is used as it lies is in use by others:
+:func:`cached_pointers` leaves it, and what lies beside it, untouched.
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+
+from piod.storage.files import storage_error
+from piod.storage.sqlite_file import refusal
 
 _log = logging.getLogger(__name__)
 
@@ -35,36 +40,67 @@ def archived_pointers(storage: Path, ledger: Path) -> dict[tuple[str, str], str]
     of none.
     """
     if ledger.is_file():
-        found = _read(ledger, _from_ledger)
+        path, query = ledger, _from_ledger
     elif (storage / UPSTREAM_CACHE).is_file():
-        found = _read(storage / UPSTREAM_CACHE, _from_upstream)
+        path, query = storage / UPSTREAM_CACHE, _from_upstream
     else:
         return {}
+    try:
+        found = _read(str(path), query)
+    except sqlite3.Error as error:
+        _log.warning("The active artifacts in %s could not be read: %s", path.name, error)
+        return {}
+    return _believed(found, storage)
+
+
+def cached_pointers(storage: Path, cache: Path) -> dict[tuple[str, str], str]:
+    """The same of an installation that is in use, from its persistent ``cache``.
+
+    Raises StorageFailed or StorageFull when the cache cannot be read.
+    """
+    try:
+        return _believed(_read(_untouched(cache), _from_upstream), storage)
+    except sqlite3.Error as error:
+        raise refusal(cache, "could not be read", error) from error
+    except OSError as error:
+        raise storage_error(f"the database {cache} could not be read", error) from error
+
+
+def _untouched(path: Path) -> str:
+    """The URI under which SQLite reads ``path`` and makes no file beside it.
+
+    While somebody uses it, or died using it, its log is there and is read too.
+    Without one, SQLite would make one, and its owner could then not write to it.
+    """
+    with path.open("rb") as file:
+        is_wal = file.read(20)[18:19] == b"\2"  # https://www.sqlite.org/fileformat.html, 1.3.3
+    mode = "immutable=1" if is_wal and not path.with_name(f"{path.name}-wal").exists() else ""
+    return f"{path.absolute().as_uri()}?mode=ro&{mode}"
+
+
+def _believed(found: list[tuple[str, str, str]], storage: Path) -> dict[tuple[str, str], str]:
     pointers: dict[tuple[str, str], str] = {}
     for kind, device, name in found:
         if _is_there(storage / FOLDERS[kind], device, name):
             pointers[kind, device] = name
         else:
-            _log.warning("The active %s %a of %a is not in the archive", kind, name, device)
+            _log.warning("The active %s %a of %a is not among the files", kind, name, device)
     return pointers
 
 
 def _read(
-    path: Path, query: Callable[[sqlite3.Connection], list[tuple[str, str, str]]]
+    where: str, query: Callable[[sqlite3.Connection], list[tuple[str, str, str]]]
 ) -> list[tuple[str, str, str]]:
+    """``where``: a path or a URI. Raises sqlite3.Error."""
     steps = itertools.count()
-    try:
-        with closing(sqlite3.connect(path)) as connection:
-            # before anything is read: a view could make values of a gigabyte
-            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
-            connection.execute("PRAGMA trusted_schema = OFF")
-            connection.execute("PRAGMA query_only = ON")
-            # called every 1000 steps; true ends the query
-            connection.set_progress_handler(lambda: int(next(steps) > MAX_STEPS / 1000), 1000)
-            return query(connection)
-    except sqlite3.Error as error:
-        _log.warning("The active artifacts in %s could not be read: %s", path.name, error)
-        return []
+    with closing(sqlite3.connect(where, uri=where.startswith("file:"))) as connection:
+        # before anything is read: a view could make values of a gigabyte
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA query_only = ON")
+        # called every 1000 steps; true ends the query
+        connection.set_progress_handler(lambda: int(next(steps) > MAX_STEPS / 1000), 1000)
+        return query(connection)
 
 
 def _from_ledger(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:

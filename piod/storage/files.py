@@ -26,9 +26,10 @@ def write_file(path: Path, content: bytes | str) -> None:
     """Make ``path`` hold ``content`` (text as UTF-8), atomically and durably.
 
     Missing folders are made. A file that exists keeps its mode and, where piod
-    may, its group; a new one is writable by its group, less the umask: leaders
-    and people of that group edit these files too. A symbolic link is replaced,
-    not followed.
+    may, its group; if it was another user's, who could write it and whose group
+    could read it, its group may now write it too, as it is piod's from here on.
+    A new file is writable by its group, less the umask: leaders and people of that
+    group edit these files too. A symbolic link is replaced, not followed.
 
     Raises :class:`StorageFull` or :class:`StorageFailed`; the old content is
     then still in place.
@@ -134,4 +135,7 @@ def _take_over_mode(path: Path, file: int) -> None:
         os.fchown(file, -1, old.st_gid)
     except PermissionError:
         pass  # the group is another user's to give; the content matters more
-    os.fchmod(file, stat.S_IMODE(old.st_mode))
+    mode = stat.S_IMODE(old.st_mode)
+    if old.st_uid != os.geteuid() and mode & stat.S_IRGRP and mode & stat.S_IWUSR:
+        mode |= stat.S_IWGRP
+    os.fchmod(file, mode)

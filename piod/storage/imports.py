@@ -38,7 +38,7 @@ from piod.storage.layout import (
     stays_in_an_import,
 )
 from piod.storage.ledger import Ledger
-from piod.storage.pointers import pointer_key
+from piod.storage.pointers import TAKEN_OVER, pointer_key
 from piod.storage.swap import Move, new_tree
 
 VOLUMES_UNCONFIRMED = "volumes_unconfirmed"
@@ -104,7 +104,7 @@ def install(data_dir: Path, stamp: str) -> None:
 
     Raises StorageFull or StorageFailed; then the old tree is in place.
     """
-    facts = {VOLUMES_UNCONFIRMED: "1"}
+    facts = {VOLUMES_UNCONFIRMED: "1", TAKEN_OVER: "import"}
     try:
         storage = new_tree(data_dir) / STORAGE_FOLDER
         pointers = archived_pointers(storage, storage / _imported_name(stamp))
@@ -202,8 +202,8 @@ def _imported_name(stamp: str) -> str:
 
 def _extract(archive: Archive, info: ZipInfo, target: Path) -> Iterator[None]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    # readable and writable for piod, never writable for everybody
-    mode = (info.external_attr >> 16 & 0o775 or 0o664) | 0o600
+    # readable and writable for piod and its group, never writable for everybody
+    mode = (info.external_attr >> 16 & 0o775 or 0o664) | 0o660
     with os.fdopen(os.open(target, flags, mode), "wb", buffering=0) as file:
         with reading():
             source = archive.zip.open(info)

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 
 from piod.storage.ledger import Ledger
 
+TAKEN_OVER = "pointers_taken_over"
+"""Key in the ledger; set when the pointers of an installation from before piod no more count."""
+
 
 class ActivePointers:
     """The active artifacts: for a kind (``calibration``, ``estimator``), one name per device.

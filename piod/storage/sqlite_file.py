@@ -115,6 +115,9 @@ def _extended_code(error: sqlite3.Error) -> int:
 
 
 def _open_and_check(path: Path, schema: Sequence[Sequence[str]]) -> sqlite3.Connection:
+    if not path.exists():
+        # SQLite would leave the group without the right to write; logs get the mode of the file
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o664))
     connection = connect(path)
     try:
         if connection.execute("PRAGMA page_count").fetchone()[0] == 0:

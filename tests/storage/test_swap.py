@@ -242,6 +242,7 @@ async def test_the_pointers_are_settled_by_the_next_start(
         assert await ledger.metas("") == {
             "active_calibration:stirring": "new",
             "alive_at": "now",
+            "pointers_taken_over": "import",
             "volumes_unconfirmed": "1",
         }
         assert await imports.settle(root, ledger, clock.hold) is False
