@@ -77,10 +77,19 @@ def _scale(text: str) -> float:
 
 
 def _serve(parsed: argparse.Namespace) -> int:
-    from piod import launch
+    from piod import launch, systemd
+    from piod.errors import ConfigurationError
 
+    given = systemd.received()  # before there is a child that would inherit it
+    launch.share_files_with_group()
     data_dir = (parsed.data_dir or launch.default_data_dir()).absolute()
-    lock_fd = launch.lock(data_dir)
+    try:
+        lock_fd = launch.lock(data_dir)
+    except ConfigurationError:
+        # outputs come first, also where piod can do nothing else
+        for line in _turn_off(parsed, data_dir, daemon_lives=False):
+            print(f"piod: {line}", file=sys.stderr)
+        raise
     guard = spawn_guard(keep_fds=(lock_fd,))
     try:
         decided = launch.decide(
@@ -101,7 +110,7 @@ def _serve(parsed: argparse.Namespace) -> int:
             print(f"piod: {line}", file=sys.stderr)
         from piod.serve import serve
 
-        return serve(decided, guard)
+        return serve(decided, guard, given)
     finally:
         guard.close()
 
@@ -122,6 +131,16 @@ def _safe_outputs(parsed: argparse.Namespace) -> int:
             print(f"jobs ended by the daemon: {answer.removeprefix('ok ')}")
         elif lives:
             print(f"piod: the daemon cannot end its jobs ({answer}); going on", file=sys.stderr)
+    lines = _turn_off(parsed, data_dir, daemon_lives=lives)
+    for line in lines:
+        print(line)
+    return 1 if launch.failures(lines) else 0
+
+
+def _turn_off(parsed: argparse.Namespace, data_dir: Path, *, daemon_lives: bool) -> list[str]:
+    """Every output off; what was done, in words."""
+    from piod import launch
+
     pins = launch.output_pins(
         data_dir,
         launch.configuration(data_dir).current(),
@@ -129,10 +148,10 @@ def _safe_outputs(parsed: argparse.Namespace) -> int:
         hat=parsed.hat,
         model=parsed.model,
     )
-    lines, _ = launch.turn_outputs_off(data_dir, pins, simulate=parsed.simulate, daemon_lives=lives)
-    for line in lines:
-        print(line)
-    return 1 if launch.failures(lines) else 0
+    lines, _ = launch.turn_outputs_off(
+        data_dir, pins, simulate=parsed.simulate, daemon_lives=daemon_lives
+    )
+    return lines
 
 
 if __name__ == "__main__":

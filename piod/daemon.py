@@ -16,7 +16,6 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
@@ -24,10 +23,11 @@ from aiohttp import web
 
 from piod import __version__
 from piod.actors.actor import Actor, Life, Ref
-from piod.actors.buses.bus import BusState
+from piod.actors.buses.bus import Bus, BusState
 from piod.actors.buses.gpio import GpioBus
 from piod.actors.buses.i2c import I2cBus
 from piod.actors.buses.pwm import PwmBus
+from piod.actors.clock_watch import PATIENCE_S, AwaitTrust, ClockWatch, rebooted_since
 from piod.actors.guardian import Guardian
 from piod.actors.hardware_check import HardwareCheck
 from piod.actors.health import Health
@@ -37,13 +37,14 @@ from piod.actors.jobs import JobFilter, Jobs, ResumeLost, Running, Stop
 from piod.actors.model import ModelKey, UnitModel, remembered_model
 from piod.actors.recorder import Recorder
 from piod.actors.supervisor import Supervisor
-from piod.actors.system import UPDATE_LOCK, System
-from piod.actors.tasks import GoOn, Tasks
+from piod.actors.system import UPDATE_TIMEOUT_S, AwaitUpdate, System
+from piod.actors.tasks import UPDATE_LOCK, Outliving, Tasks
 from piod.actors.unit import JobUnit
 from piod.calibrations.store import CalibrationStore, EstimatorStore
 from piod.clock import Clock
 from piod.config import Config, ConfigFiles
 from piod.errors import BusError, PiodError
+from piod.events import JsonValue
 from piod.http.application import build_application
 from piod.http.archives import ArchiveHandlers
 from piod.http.calibrations import CalibrationHandlers, EstimatorHandlers
@@ -73,6 +74,7 @@ from piod.plugins.simulated import SimulatedInstaller
 from piod.restarts import FOR_EVER
 from piod.storage import imports
 from piod.storage.files import remove_temporary_files
+from piod.storage.installation import take_over_pointers
 from piod.storage.ledger import Ledger
 from piod.storage.pointers import ActivePointers
 from piod.storage.tree import Tree
@@ -129,15 +131,19 @@ class Daemon:
         unit_name: str,
         jobs: Ref[Jobs],
         pwm: Ref[PwmBus],
+        buses: Mapping[str, Ref[Bus]],
         hub: Hub,
         ledger: Ledger,
+        clock_watch: Ref[ClockWatch],
         application: web.Application,
     ) -> None:
         self.unit_name = unit_name
         self.jobs = jobs
         self.pwm = pwm
+        self.buses = buses
         self.hub = hub
         self.ledger = ledger
+        self.clock_watch = clock_watch
         self.application = application
 
     async def end_jobs(self, reason: str) -> int:
@@ -155,8 +161,12 @@ class Daemon:
                 log.info("%d jobs have ended", ended)
 
     async def resume(self) -> list[str]:
-        """Start what an outage ended, as far as the configuration says so."""
-        return await self.jobs.ask(ResumeLost(), timeout=600)
+        """Start what an outage ended, as far as the configuration says so.
+
+        After a boot of the machine it first waits for the clock, PATIENCE_S at most.
+        """
+        trusted = await self.clock_watch.ask(AwaitTrust(), timeout=PATIENCE_S + ASK_TIMEOUT_S)
+        return await self.jobs.ask(ResumeLost(trusted), timeout=600)
 
 
 @asynccontextmanager
@@ -171,6 +181,7 @@ async def build(
     wiring: Wiring,
     models: Models,
     system: SystemPort,
+    found_at_start: Sequence[str] = (),
     fixed_model: ModelKey | None = None,
     default_model: ModelKey | None = None,
     kinds: Mapping[str, type[Job]] = JOBS,
@@ -179,14 +190,17 @@ async def build(
     keep_fds: Sequence[int] = (),
     simulator: SimulatorHandlers | None = None,
     before_answer: Callable[[], None] | None = None,
+    imported: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Daemon]:
     """A running daemon on ``board``; it ends, outputs off, when the context does.
 
+    ``found_at_start``: problems for health to tell, that the start has found.
     ``kinds`` are the built-in jobs; plugins add theirs. ``installer`` installs
     packages of plugins; without one an install is recorded and runs nothing.
     ``guard`` is the guard's link, if there is one; a new guard inherits
     ``keep_fds``. ``simulator`` adds the simulator's doors; ``before_answer`` runs
-    before each answer leaves.
+    before each answer leaves. ``imported`` is called when an import is complete:
+    ``wiring``, ``models`` and the names may be outdated then.
     """
     config.current()  # so that there is a last good one, should it be broken later
     hub = Hub()
@@ -195,6 +209,7 @@ async def build(
         stack.push_async_callback(_close, board.i2c)
         stack.push_async_callback(_close, board.gpio)
         stack.push_async_callback(_close, board.pwm)
+        stack.push_async_callback(system.disconnect)
         stack.push_async_callback(supervisor.stop_all)
 
         def start(name: str, factory: Callable[[], T]) -> Ref[T]:
@@ -207,7 +222,8 @@ async def build(
         gpio = start("gpio bus", lambda: GpioBus(board.gpio))
         i2c = start("i2c bus", lambda: I2cBus(board.i2c))
         await asyncio.sleep(0)
-        for bus in (pwm, gpio, i2c):
+        buses: dict[str, Ref[Bus]] = {"pwm": pwm, "gpio": gpio, "i2c": i2c}
+        for bus in buses.values():
             await bus.ask(BusState(), timeout=30)
 
         guardian: Ref[Guardian] | None = None
@@ -221,7 +237,9 @@ async def build(
         ledger = await Ledger.open(data_dir / "storage" / "piod.sqlite", clock.hold)
         stack.push_async_callback(_closed_after, supervisor, ledger)
         await imports.settle_at_start(data_dir, ledger, clock.hold)
-        updates = await ledger.open_tasks(UPDATE_LOCK)
+        cache = config.current().text("storage", "persistent_cache", None)
+        pointers_problem = await take_over_pointers(data_dir, cache, ledger, clock.hold)
+        rebooted = await rebooted_since(ledger)
         model = UnitModel(
             models, ledger, fixed_model, await remembered_model(models, ledger) or default_model
         )
@@ -278,8 +296,15 @@ async def build(
             "system",
             lambda: System(system, is_leader=is_leader, jobs=jobs, pwm=pwm, ledger=ledger),
         )
+        clock_watch = start("clock watch", lambda: ClockWatch(clock, system, rebooted=rebooted))
+
+        async def rest_of_update(request_id: str) -> JsonValue:
+            await machine.ask(AwaitUpdate(request_id), timeout=UPDATE_TIMEOUT_S)
+            return True
+
         # last, so that they end first: what their work waits for must not fail them at the end
-        tasks = start("tasks", lambda: Tasks(ledger, clock.time, UPDATE_LOCK))
+        update = Outliving(UPDATE_LOCK, rest_of_update)
+        tasks = start("tasks", lambda: Tasks(ledger, clock.time, update))
         await asyncio.sleep(0)
         await jobs.ask(Running(), timeout=30)
 
@@ -287,16 +312,15 @@ async def build(
             config=config,
             model=model,
             ledger=ledger,
-            buses={"pwm": pwm, "gpio": gpio, "i2c": i2c},
+            buses=buses,
             guardian=guardian,
+            clock_watch=clock_watch,
+            found_at_start=[*found_at_start, *([pointers_problem] if pointers_problem else ())],
         )
         task_handlers = TaskHandlers(tasks, unit_name)
         system_handlers = SystemHandlers(
             system=machine, tasks=task_handlers, clock=clock, config=config, is_leader=is_leader
         )
-        for task in updates:
-            work = partial(system_handlers.await_update, task.task_id)
-            await tasks.ask(GoOn(task, work), timeout=ASK_TIMEOUT_S)
         tree = Tree(data_dir)
 
         async def reload_files() -> None:
@@ -349,6 +373,7 @@ async def build(
                     version=__version__,
                     clock=clock,
                     reload=reload_files,
+                    imported=imported,
                 ),
             ),
             *(simulator_routes(simulator) if simulator is not None else ()),
@@ -368,8 +393,10 @@ async def build(
             unit_name=unit_name,
             jobs=jobs,
             pwm=pwm,
+            buses=buses,
             hub=hub,
             ledger=ledger,
+            clock_watch=clock_watch,
             application=application,
         )
         stack.push_async_callback(daemon.end_all_jobs)

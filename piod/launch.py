@@ -11,8 +11,9 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from piod.config import Config, ConfigFiles
@@ -46,6 +47,14 @@ class Wired:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """Who a unit is and how it is wired: what only counts from a start on."""
+
+    wired: Wired
+    leader_name: str
+
+
+@dataclass(frozen=True)
 class Launch:
     """Everything that is known when the daemon starts."""
 
@@ -65,6 +74,12 @@ class Launch:
     """The simulated reactor as it was left, brought up to now."""
     outputs_not_off: list[str]
     """What the first act of the start could not turn off, in words."""
+    problems: list[str]
+    """What piod may not do in its data directory and can live without, in words."""
+    anew: Callable[[], Launch]
+    """:func:`decide` once more, for a daemon that starts anew in this process. Blocks."""
+    identity: Callable[[], Identity]
+    """Who this unit would be if it started now. Raises PiodError."""
 
 
 def default_data_dir() -> Path:
@@ -72,10 +87,13 @@ def default_data_dir() -> Path:
     named = os.environ.get("DOT_PIOREACTOR")
     if named:
         return Path(named)
-    if HOME_OF_PIOREACTOR.is_dir():
+    if os.path.isdir(HOME_OF_PIOREACTOR):  # no: also when it is not to be seen
         return HOME_OF_PIOREACTOR
     if "INVOCATION_ID" in os.environ:  # set by systemd
-        return HOME_OF_SERVICE
+        home = HOME_OF_PIOREACTOR.parent
+        closed = os.path.isdir(home) and not os.access(home, os.X_OK)
+        # a closed home is likely that of an installation: its permissions are refused, with words
+        return HOME_OF_PIOREACTOR if closed else HOME_OF_SERVICE
     return Path.home() / ".pioreactor"
 
 
@@ -89,6 +107,16 @@ def configuration(data_dir: Path) -> ConfigFiles:
     )
 
 
+def share_files_with_group() -> None:
+    """From now on the group may write what piod makes; others what the umask leaves, never write.
+
+    People and leaders of the group edit these files too. The group itself comes from
+    the folders, which are setgid in an existing installation.
+    """
+    others = os.umask(0o002) & 0o007
+    os.umask(others | 0o002)
+
+
 def lock(data_dir: Path) -> int:
     """Make ``data_dir`` this daemon's; the file descriptor that holds it.
 
@@ -98,8 +126,16 @@ def lock(data_dir: Path) -> int:
     path = data_dir / "piod.lock"
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o664)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o664)
+        except PermissionError:
+            descriptor = os.open(path, os.O_RDONLY)  # of another user's piod: enough for a lock
     except OSError as error:
+        from piod.storage.permissions import refusal
+
+        refused = refusal(data_dir)
+        if refused is not None:
+            raise refused from error
         raise ConfigurationError(
             f"the data directory {data_dir} cannot be used: {error.strerror}",
             remediation="Name another one with --data-dir, or correct its permissions.",
@@ -202,17 +238,6 @@ def turn_outputs_off(
     return safe.turn_all_off(recipes), resumed
 
 
-def started_anew(launch: Launch) -> Launch:
-    """The same simulated unit after a reboot: outputs off, its plant brought up to now.
-
-    To be called while no daemon runs. Blocks.
-    """
-    hardware = launch.wired
-    pins = pins_to_turn_off(launch.data_dir / "hardware", hardware.hat_version, hardware.model)
-    lines, resumed = turn_outputs_off(launch.data_dir, pins, simulate=True)
-    return replace(launch, resumed_plant=resumed, outputs_not_off=failures(lines))
-
-
 def failures(lines: list[str]) -> list[str]:
     """Those of the lines of :func:`turn_outputs_off` that tell of an output still on."""
     return [line for line in lines if line.startswith(safe.FAILED)]
@@ -232,19 +257,26 @@ def decide(
     time_scale: float,
     seed: int,
     verbose: bool,
+    pins_before: Sequence[int] = (),
 ) -> Launch:
     """Turn every output off and decide the rest; None: not named on the command line.
 
     Outputs come first: what is wrong with the rest is refused after that. Then an
     interrupted import is completed, and a simulated unit's missing files are made.
+    ``pins_before``: of outputs under a wiring that was in force before.
     """
     unit = unit_name or machine_name()
     config = configuration(data_dir)
     pins = output_pins(data_dir, config.current(), simulate=simulate, hat=hat, model=model)
+    pins = tuple(sorted({*pins, *pins_before}))
     lines, resumed = turn_outputs_off(data_dir, pins, simulate=simulate)
     # only now: nothing that is not needed for that is imported before the outputs are off
+    from piod.storage.permissions import check_permissions
     from piod.storage.swap import recover
 
+    problems = check_permissions(data_dir, config.paths)
+    for problem in problems:
+        log.warning("%s", problem)
     if recover(data_dir):
         # the interrupted import may have brought the wiring, only now in its place
         pins = output_pins(data_dir, config.current(), simulate=simulate, hat=hat, model=model)
@@ -253,23 +285,48 @@ def decide(
         from piod.defaults import write_defaults
 
         write_defaults(data_dir, leader_hostname=leader_name or unit)
-    current = config.current()
-    hardware = wired(current, simulate=simulate, hat=hat, model=model)
-    listen_host, listen_port = listen_address(current, simulate)
-    configured_leader = current.text("cluster.topology", "leader_hostname", None)
+
+    def identity() -> Identity:
+        now = config.current()
+        configured_leader = now.text("cluster.topology", "leader_hostname", None)
+        return Identity(
+            wired(now, simulate=simulate, hat=hat, model=model),
+            leader_name or configured_leader or (unit if simulate else ""),
+        )
+
+    me = identity()
+    listen_host, listen_port = listen_address(config.current(), simulate)
     return Launch(
         data_dir=data_dir,
         config=config,
         unit_name=unit,
-        leader_name=leader_name or configured_leader or (unit if simulate else ""),
+        leader_name=me.leader_name,
         host=host or listen_host,
         port=listen_port if port is None else port,
         simulate=simulate,
         time_scale=time_scale,
         seed=seed,
-        wired=hardware,
+        wired=me.wired,
         lock_fd=lock_fd,
         verbose=verbose,
         resumed_plant=resumed,
         outputs_not_off=failures(lines),
+        problems=problems,
+        anew=partial(
+            decide,
+            data_dir,
+            lock_fd,
+            simulate=simulate,
+            host=host,
+            port=port,
+            unit_name=unit,
+            leader_name=leader_name,
+            hat=hat,
+            model=model,
+            time_scale=time_scale,
+            seed=seed,
+            verbose=verbose,
+            pins_before=pins,
+        ),
+        identity=identity,
     )

@@ -1,7 +1,8 @@
 """Logs on stderr: one line each, with the job that they are about.
 
-In a terminal they carry the time and colours; under systemd, which notes time
-and priority itself, neither, but the priority as ``<N>`` in front.
+In a terminal they carry the time and colours. Under systemd they go to its journal
+(:mod:`piod.journal`); if that is not there, to stderr with the priority as ``<N>``
+in front.
 """
 
 from __future__ import annotations
@@ -12,25 +13,17 @@ import sys
 from collections.abc import Callable
 
 from piod.actors.hub import Hub
-from piod.events import JobIdentity, LogEmitted
+from piod.actors.job import job_of
+from piod.events import LogEmitted
+from piod.journal import NOTICE, PRIORITIES, JournalHandler, stderr_is_journal
 
-NOTICE = 25
-
-_SYSLOG = {
-    logging.DEBUG: 7,
-    logging.INFO: 6,
-    NOTICE: 5,
-    logging.WARNING: 4,
-    logging.ERROR: 3,
-    logging.CRITICAL: 2,
-}
 _COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[1;31m"}
 
 
 def _about(record: logging.LogRecord) -> str:
     """Which job, bus or part a record is about."""
-    job = getattr(record, "job", None)
-    if isinstance(job, JobIdentity):
+    job = job_of(record)
+    if job is not None:
         return f"{job.job_name}/{job.job_id}"
     return record.name.removeprefix("piod.").removeprefix("actors.").removeprefix("buses.")
 
@@ -55,18 +48,23 @@ class _OneLine(logging.Formatter):
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
         if self._journal:
-            priority = _SYSLOG.get(record.levelno, 6)
+            priority = PRIORITIES.get(record.levelno, 6)
             text = "\n".join(f"<{priority}>{line}" for line in text.splitlines())
         return text
 
 
-def set_up(level: int = logging.INFO) -> None:
-    """Send the logs of this process to stderr."""
+def set_up(unit_name: str, level: int = logging.INFO) -> None:
+    """Send the logs of this process to the journal, or to stderr where that is none."""
     logging.addLevelName(NOTICE, "NOTICE")
     journal = "JOURNAL_STREAM" in os.environ or "INVOCATION_ID" in os.environ
-    handler = logging.StreamHandler(sys.stderr)
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
     colour = sys.stderr.isatty() and not journal and "NO_COLOR" not in os.environ
     handler.setFormatter(_OneLine(journal=journal, colour=colour))
+    if stderr_is_journal():
+        try:
+            handler = JournalHandler(unit_name, handler)
+        except OSError:
+            pass  # a journal that has only the stream: lines will do
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -86,12 +84,11 @@ class HubHandler(logging.Handler):
         self._call_soon = call_soon
 
     def emit(self, record: logging.LogRecord) -> None:
-        job = getattr(record, "job", None)
         event = LogEmitted(
             level=record.levelname,
             message=record.getMessage(),
             source=record.name,
-            job=job if isinstance(job, JobIdentity) else None,
+            job=job_of(record),
             at=record.created,
         )
         self._call_soon(lambda: self._hub.publish(event))

@@ -1,8 +1,11 @@
-"""``piod serve``: the daemon as a process, with a port, signals and a guard.
+"""``piod serve``: the daemon as a process, with a port, signals, a guard, and systemd.
 
 End: SIGTERM or SIGINT, then jobs and outputs, the port, the daemon, the guard;
-exit 0 within 5 s. A simulated machine that is shut down ends it the same way; one
-that is rebooted starts the daemon anew, in this process and on the same port.
+exit 0 within 5 s. A simulated machine that is shut down ends it the same way.
+
+Within the process the daemon may start anew: when a simulated machine is rebooted,
+and when its hardware, its models or its identity have changed by an import (or, on
+SIGHUP, by hand, while no job runs). The listening sockets stay open meanwhile.
 """
 
 from __future__ import annotations
@@ -12,61 +15,55 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import (
-    AbstractAsyncContextManager,
-    AsyncExitStack,
-    asynccontextmanager,
-    closing,
-    contextmanager,
-)
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 from functools import partial
 
-from aiohttp import web
-
 from piod import control, logs
-from piod.actors.hub import Hub
-from piod.clock import SimulatedClock, SteppingEventLoop, WallClock
-from piod.config import DEFAULT_PWM_ROLES, Config, ConfigFiles
-from piod.daemon import Daemon, build
-from piod.errors import ConfigurationError, PiodError
-from piod.http.simulator import SimulatorHandlers
-from piod.hw.guard import GuardLink
-from piod.hw.models import load_models
+from piod.actors.hub import Lagged
+from piod.actors.jobs import JobFilter, Running
+from piod.actors.watchdog import Watchdog
+from piod.clock import Clock, SimulatedClock, SteppingEventLoop, WallClock
+from piod.config import ConfigFiles
+from piod.daemon import Daemon
+from piod.errors import PiodError
+from piod.events import JobEnded, SettingPublished
+from piod.hw.guard import BEAT_EVERY_S, GuardLink
 from piod.hw.simulator.system import PowerAction, SimulatedSystem
-from piod.hw.wiring import load_wiring
-from piod.launch import SIMULATED_MODEL, Launch, started_anew
+from piod.launch import Launch
+from piod.listening import Sockets, serving
 from piod.storage.ledger import Ledger
-from piod.system import NoSystem
+from piod.systemd import FromSystemd, Notifier
+from piod.units import Parts, real_unit, simulated_unit
 
 log = logging.getLogger(__name__)
 
-CLOSE_HTTP_TIMEOUT_S = 0.5
 GIVE_UP_S = 4.0
 """From the signal to an exit without ceremony, wall time; a unit's stop takes under 5 s."""
 GOING_DOWN_S = 0.2
 """How long a simulated machine takes from the command to the end of piod, wall time."""
-NO_SYSTEM = "this version of piod does not speak with systemd yet"
+STATUS_EVERY_S = 1.0
+"""systemd is told of changes at most this often, wall time."""
+ASK_TIMEOUT_S = 5.0
 DAY_S = 86_400.0
 KEEP_DAYS = 365.0
 KEEP_JOBS = 10_000
 
 
-def serve(launch: Launch, guard: GuardLink) -> int:
+def serve(launch: Launch, guard: GuardLink, given: FromSystemd) -> int:
     """Run until SIGTERM or SIGINT; the exit status."""
-    logs.set_up(logging.DEBUG if launch.verbose else logging.INFO)
+    logs.set_up(launch.unit_name, logging.DEBUG if launch.verbose else logging.INFO)
     loop_factory = SteppingEventLoop if launch.simulate else asyncio.SelectorEventLoop
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
+    with closing(given.notifier), asyncio.Runner(loop_factory=loop_factory) as runner:
         try:
-            return runner.run(_serve(launch, guard))
+            return runner.run(_serve(launch, guard, given))
         except PiodError as refusal:
             log.critical("%s %s", refusal.message, refusal.remediation)
             return 1
 
 
 class _Ending:
-    """What ends a daemon: a signal, or its simulated machine that goes down."""
+    """What ends a daemon: a signal, its machine that goes down, files that make another of it."""
 
     def __init__(self) -> None:
         self.begun = asyncio.Event()
@@ -77,9 +74,15 @@ class _Ending:
         self.for_good = True
         self.begun.set()
 
+    def start_anew(self, why: str) -> None:
+        """In this process."""
+        log.warning("%s", why)
+        self.begun.set()
+
     def power(self, action: PowerAction) -> None:
         """A moment later: the task that did it is to be complete, on disk, by then."""
-        down = self.end if action == "power_off" else self.begun.set
+        anew = partial(self.start_anew, "the simulated machine starts anew")
+        down = self.end if action == "power_off" else anew
         asyncio.get_running_loop().call_later(GOING_DOWN_S, down)
 
 
@@ -90,178 +93,212 @@ def _give_up(guard: GuardLink) -> None:
     os._exit(0)
 
 
-Unit = Callable[[Launch], AbstractAsyncContextManager[Daemon]]
-"""Makes the daemon of a unit; it ends with its context."""
+Unit = Callable[[Launch, Parts, Callable[[], None]], AbstractAsyncContextManager[Daemon]]
+"""Makes the daemon of a unit; it ends with its context. The callback tells of an import."""
 
 
-async def _serve(launch: Launch, guard: GuardLink) -> int:
+async def _serve(launch: Launch, guard: GuardLink, given: FromSystemd) -> int:
     ending = _Ending()
     loop = asyncio.get_running_loop()
 
     def end() -> None:
+        given.notifier.stopping()
         ending.end()
         loop.call_later(GIVE_UP_S, _give_up, guard)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     if not launch.simulate:
-        await _live(launch, partial(_real, guard=guard), ending)
+        unit = partial(real_unit, guard=guard)
+        await _Lives(launch, unit, WallClock(), ending, guard, given).run()
     else:
         resumed = launch.resumed_plant
         clock = SimulatedClock(launch.time_scale, None if resumed is None else resumed.start_time)
         with closing(SimulatedSystem(launch.data_dir / "simulator", clock, ending.power)) as system:
-            unit = partial(_simulated, guard=guard, clock=clock, system=system)
-            port = await _live(launch, unit, ending)
-            while not ending.for_good:
-                log.warning("the simulated machine starts anew")
-                ending.begun.clear()
-                guard.beat()  # nobody else does while there is no daemon
-                with clock.hold():
-                    launch = await asyncio.to_thread(started_anew, replace(launch, port=port))
-                await _live(launch, unit, ending, tell=False)
+            unit = partial(simulated_unit, guard=guard, clock=clock, system=system)
+            await _Lives(launch, unit, clock, ending, guard, given).run()
     await asyncio.to_thread(guard.close)
     return 0
 
 
-async def _live(launch: Launch, unit: Unit, ending: _Ending, *, tell: bool = True) -> int:
-    """One daemon, from its start until ``ending`` has begun; the port that it had.
+class _Lives:
+    """The daemons that live in this process, one after the other, on the same sockets."""
 
-    ``tell``: say on stdout that it serves.
-    """
-    config = launch.config
-    async with AsyncExitStack() as stack:
-        daemon = await stack.enter_async_context(unit(launch))
-        # first, so that safe-outputs is heard from the first request on
-        await stack.enter_async_context(control.serving(launch.data_dir, daemon.end_jobs))
-        http = _http(daemon.application, launch.host, launch.port, tell=tell)
-        port = await stack.enter_async_context(http)
-        pruning = asyncio.create_task(_prune_daily(daemon.ledger, config))
-        resuming = asyncio.create_task(_resume(daemon))
-        await ending.begun.wait()
-        log.info("ending")
-        for task in (pruning, resuming):
-            task.cancel()
-        await asyncio.gather(pruning, resuming, return_exceptions=True)
-        await daemon.end_all_jobs()
-    return port
+    def __init__(
+        self,
+        launch: Launch,
+        unit: Unit,
+        clock: Clock,
+        ending: _Ending,
+        guard: GuardLink,
+        given: FromSystemd,
+    ) -> None:
+        self._launch = launch
+        self._unit = unit
+        self._clock = clock
+        self._ending = ending
+        self._guard = guard
+        self._notifier = given.notifier
+        self._watchdog_s = given.watchdog_s
+        self._watchdog = Watchdog(given.notifier.watchdog, given.watchdog_s or 0.0)
+        self._sockets = Sockets.inherited(given.listen_fds) if given.listen_fds else None
+        self._announced = False
+        self._imported = asyncio.Event()
+        self._hung_up = asyncio.Event()
+        """SIGHUP has come."""
+
+    async def run(self) -> None:
+        """Until the end for good."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hung_up.set)
+        feeding = [self._watchdog.keep_feeding()] if self._watchdog_s is not None else []
+        try:
+            async with _meanwhile(*feeding):
+                await self._live()
+                while not self._ending.for_good:
+                    await self._start_anew()
+                    await self._live()
+        finally:
+            if self._sockets is not None:
+                self._sockets.close()
+
+    async def _start_anew(self) -> None:
+        self._ending.begun.clear()
+        self._notifier.reloading()
+        async with _meanwhile(_beat(self._guard)):
+            with self._clock.hold():
+                self._launch = await asyncio.to_thread(self._launch.anew)
+        for line in self._launch.outputs_not_off:
+            log.critical("%s", line)
+
+    async def _live(self) -> None:
+        """One daemon, from its start until an end has begun."""
+        launch = self._launch
+        parts = Parts.read(launch)
+        self._imported.clear()
+        self._hung_up.clear()
+        async with AsyncExitStack() as stack:
+            unit = self._unit(launch, parts, self._imported.set)
+            daemon = await stack.enter_async_context(unit)
+            # first, so that safe-outputs is heard from the first request on
+            await stack.enter_async_context(control.serving(launch.data_dir, daemon.end_jobs))
+            if self._sockets is None:
+                self._sockets = await Sockets.bound(launch.host, launch.port)
+            server = await stack.enter_async_context(serving(daemon.application, self._sockets))
+            if not self._announced:
+                self._announced = True
+                print(f"piod: serving {self._sockets.url}", flush=True)
+            self._watchdog.buses = daemon.buses
+            if not self._ending.for_good:
+                self._notifier.ready()
+            async with _meanwhile(
+                _prune_daily(daemon.ledger, launch.config),
+                _resume(daemon),
+                self._start_anew_after_import(parts),
+                self._reload_on_hangup(daemon, parts),
+                *([_tell_status(daemon, self._notifier)] if self._notifier.listens else ()),
+            ):
+                await self._ending.begun.wait()
+                log.info("ending")
+                server.stop_accepting()
+            await daemon.end_all_jobs()
+            self._watchdog.buses = None
+
+    # -- what the files say now -------------------------------------------------------
+
+    async def _start_anew_after_import(self, parts: Parts) -> None:
+        while True:
+            await self._imported.wait()
+            self._imported.clear()
+            if await self._outdated(parts):
+                self._ending.start_anew(
+                    "the daemon starts anew: an import has changed how it is made"
+                )
+
+    async def _reload_on_hangup(self, daemon: Daemon, parts: Parts) -> None:
+        while True:
+            await self._hung_up.wait()
+            self._hung_up.clear()
+            self._notifier.reloading()
+            config = self._launch.config
+            config.current()
+            if config.problem is None:  # it has been logged otherwise
+                log.info("the configuration was read again")
+            if await self._outdated(parts):
+                if await self._runs_something(daemon):
+                    log.warning(
+                        "the files of the hardware, the models or the identity of this unit have "
+                        "changed; they count when piod is told again (SIGHUP) while no job runs"
+                    )
+                else:
+                    self._ending.start_anew(
+                        "the daemon starts anew: its files have changed how it is made"
+                    )
+                    continue  # it is ready when it lives again
+            self._notifier.ready()
+
+    async def _outdated(self, parts: Parts) -> bool:
+        """Whether a start now would make another unit than ``parts``, and could."""
+        try:
+            with self._clock.hold():
+                now = await asyncio.to_thread(Parts.read, self._launch)
+        except PiodError as refusal:
+            log.error("the unit stays as it was made when it started: %s", refusal.message)
+            return False
+        return now != parts
+
+    async def _runs_something(self, daemon: Daemon) -> bool:
+        which = JobFilter(long_running=False)
+        try:
+            return bool(await daemon.jobs.ask(Running(which), timeout=ASK_TIMEOUT_S))
+        except PiodError as refusal:
+            log.error("it is not known what runs: %s", refusal.message)
+            return True
 
 
 @asynccontextmanager
-async def _http(
-    application: web.Application, host: str, port: int, *, tell: bool
-) -> AsyncIterator[int]:
-    """The port, open; and, with ``tell``, the one line on stdout that says so."""
-    runner = web.AppRunner(application, access_log=None, handle_signals=False)
-    await runner.setup()
+async def _meanwhile(*works: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """Let ``works`` go on while the context lasts. One that fails is logged at the end."""
+    tasks = [asyncio.create_task(work) for work in works]
     try:
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            raise ConfigurationError(
-                f"piod cannot listen on {host} port {port}: {error.strerror}",
-                remediation="Name another --host or --port, or end what uses this one.",
-            ) from error
-        host, port = runner.addresses[0][:2]
-        if tell:
-            url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-            print(f"piod: serving {url}", flush=True)
-        yield port
+        yield
     finally:
-        try:
-            await asyncio.wait_for(runner.cleanup(), CLOSE_HTTP_TIMEOUT_S)
-        except TimeoutError:
-            log.warning("some requests were still being answered and were cut off")
+        for task in tasks:
+            task.cancel()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                log.error("a task of the daemon failed", exc_info=result)
 
 
-@asynccontextmanager
-async def _real(launch: Launch, *, guard: GuardLink) -> AsyncIterator[Daemon]:
-    """The daemon of a Raspberry Pi."""
-    from piod.hw.linux.board import LinuxBoard
-    from piod.hw.linux.gpio import LineSpec
-    from piod.plugins.pip_installer import PipInstaller, choose_environment
-
-    wiring = load_wiring(launch.data_dir / "hardware", launch.wired.hat_version, launch.wired.model)
-    board = LinuxBoard(
-        pwm_pins=tuple(wiring.pwm_pins.values()),
-        lines=[
-            LineSpec(wiring.hall_pin, direction="in", bias="pull_up", edge="falling"),
-            LineSpec(wiring.button_pin, direction="in", bias="pull_down", edge="both"),
-            LineSpec(wiring.led_pin, direction="out"),
-        ],
-        guard=guard,
-    )
-    async with build(
-        board,
-        WallClock(),
-        data_dir=launch.data_dir,
-        unit_name=launch.unit_name,
-        leader_name=launch.leader_name,
-        config=launch.config,
-        wiring=wiring,
-        models=load_models(launch.data_dir / "models"),
-        system=NoSystem(NO_SYSTEM),
-        fixed_model=launch.wired.fixed_model,
-        installer=PipInstaller(choose_environment(launch.data_dir)),
-        guard=guard,
-        keep_fds=(launch.lock_fd,),
-    ) as daemon:
-        with _logs_on(daemon.hub):
-            yield daemon
+async def _beat(guard: GuardLink) -> None:
+    """Nobody else does while there is no daemon."""
+    while True:
+        guard.beat()
+        await asyncio.sleep(BEAT_EVERY_S)
 
 
-@asynccontextmanager
-async def _simulated(
-    launch: Launch, *, guard: GuardLink, clock: SimulatedClock, system: SimulatedSystem
-) -> AsyncIterator[Daemon]:
-    """The daemon of a simulated unit, with its plant and files."""
-    from piod.hw.simulator.setup import simulated_unit
-
-    wiring = load_wiring(launch.data_dir / "hardware", launch.wired.hat_version, launch.wired.model)
-    models = load_models(launch.data_dir / "models")
-    model = models.get(*(launch.wired.model or SIMULATED_MODEL))
-    async with (
-        simulated_unit(
-            launch.data_dir,
-            clock,
-            wiring=wiring,
-            roles=_plugged_in(launch.config.current()),
-            capacity_ml=model.limits.reactor_capacity_ml,
-            resumed=launch.resumed_plant,
-            seed=launch.seed,
-            guard=guard,
-        ) as (board, silicon),
-        build(
-            board,
-            clock,
-            data_dir=launch.data_dir,
-            unit_name=launch.unit_name,
-            leader_name=launch.leader_name,
-            config=launch.config,
-            wiring=wiring,
-            models=models,
-            system=system,
-            fixed_model=launch.wired.fixed_model,
-            default_model=SIMULATED_MODEL,
-            guard=guard,
-            keep_fds=(launch.lock_fd,),
-            simulator=SimulatorHandlers(board, clock, system),
-            before_answer=silicon.flush,
-        ) as daemon,
-    ):
-        system.faults = board.faults
-        with _logs_on(daemon.hub):
-            yield daemon
-
-
-def _plugged_in(config: Config) -> Mapping[str, str]:
-    """What is connected to the simulated board: what [PWM] says, else the usual.
-
-    A file that cannot be read pulls no plug; jobs refuse to guess.
-    """
-    try:
-        return config.pwm_roles()
-    except ConfigurationError:
-        return DEFAULT_PWM_ROLES
+async def _tell_status(daemon: Daemon, notifier: Notifier) -> None:
+    """Keep ``systemctl status`` saying what runs."""
+    told = None
+    with daemon.hub.subscribe() as events:
+        while True:
+            try:
+                running = await daemon.jobs.ask(Running(), timeout=ASK_TIMEOUT_S)
+            except PiodError as refusal:
+                text = f"the jobs do not answer: {refusal.message}"
+            else:
+                names = ", ".join(view.row.job_name for view in running)
+                count = len(running)
+                text = f"{count} job{'s' if count > 1 else ''}: {names}" if names else "no job runs"
+            if text != told:
+                notifier.status(text)
+                told = text
+            async for event in events:
+                match event:
+                    case JobEnded() | Lagged():
+                        break
+                    case SettingPublished(setting="$state"):
+                        break
+            await asyncio.sleep(STATUS_EVERY_S)
 
 
 async def _resume(daemon: Daemon) -> None:
@@ -285,15 +322,3 @@ async def _prune_daily(ledger: Ledger, config: ConfigFiles) -> None:
         except PiodError as refusal:
             log.error("the history could not be pruned: %s", refusal.message)
         await asyncio.sleep(DAY_S)
-
-
-@contextmanager
-def _logs_on(hub: Hub) -> Iterator[None]:
-    """Publish log records to the hub while the daemon runs."""
-    handler = logs.HubHandler(hub, asyncio.get_running_loop().call_soon_threadsafe)
-    root = logging.getLogger("piod")
-    root.addHandler(handler)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)

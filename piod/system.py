@@ -1,9 +1,10 @@
 """The machine that piod runs on: power, clock, services, updates of piod.
 
-:class:`SystemPort` is what the rest of piod asks of it. A simulated unit has a
-simulated machine (:mod:`piod.hw.simulator.system`); :class:`NoSystem` refuses
-everything with the reason. :class:`UpdateRequest` is an update that has been
-validated: only what stands in it ever reaches an updater.
+:class:`SystemPort` is what the rest of piod asks of it: :class:`piod.machine.Machine`
+speaks with systemd, a simulated unit has a simulated machine
+(:mod:`piod.hw.simulator.system`), and :class:`NoSystem` refuses everything with the
+reason. :class:`UpdateRequest` is an update that has been validated: only what stands
+in it ever reaches an updater.
 """
 
 from __future__ import annotations
@@ -50,13 +51,18 @@ class UpdateOutcome:
 
 
 class SystemPort(Protocol):
-    """The machine. Every call may raise Unavailable: it cannot be reached, or it refused.
+    """The machine. Calls raise Unavailable when it cannot be reached or refuses, Forbidden
+    when it does not allow piod to do this.
 
     Times are Unix seconds (UTC); units are names such as ``lighttpd.service``.
     """
 
     async def check(self) -> None:
         """Refuse, with the reason, while nothing can be asked of the machine."""
+        ...
+
+    async def disconnect(self) -> None:
+        """Let go of the machine; a later call finds it again. Raises nothing."""
         ...
 
     async def reboot(self) -> None:
@@ -67,8 +73,11 @@ class SystemPort(Protocol):
         """As :meth:`reboot`."""
         ...
 
-    async def set_time(self, unix_s: float) -> None:
-        """Make ``unix_s`` the time of now."""
+    async def set_time(self, unix_s: float, ntp: bool | None = None) -> None:
+        """Make ``unix_s`` the time of now.
+
+        ``ntp``: whether a time server sets the clock from then on; None: as before.
+        """
         ...
 
     async def synchronise_clock(self) -> None:
@@ -108,13 +117,16 @@ class NoSystem:
             remediation="Do it on the machine itself, for example with sudo systemctl.",
         )
 
+    async def disconnect(self) -> None:
+        pass
+
     async def reboot(self) -> None:
         await self.check()
 
     async def power_off(self) -> None:
         await self.check()
 
-    async def set_time(self, unix_s: float) -> None:
+    async def set_time(self, unix_s: float, ntp: bool | None = None) -> None:
         await self.check()
 
     async def synchronise_clock(self) -> None:
@@ -162,7 +174,8 @@ def _is_sha(text: str) -> bool:
 
 
 def _is_version(text: str) -> bool:
-    return re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z.+!~_-]{0,63}", text) is not None
+    # apt takes a + or - at the end for a command of its own: install, or remove
+    return re.fullmatch(r"[0-9A-Za-z]([0-9A-Za-z.+!~_-]{0,62}[0-9A-Za-z~])?", text) is not None
 
 
 def _is_source(text: str) -> bool:

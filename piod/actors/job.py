@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
@@ -27,6 +28,19 @@ from piod.storage.rows import JobRow
 
 State = Literal["init", "ready", "sleeping", "disconnected", "lost"]
 SETTABLE_STATES: tuple[State, ...] = ("ready", "sleeping", "disconnected")
+
+
+_at_hand: ContextVar[JobIdentity | None] = ContextVar("job at hand", default=None)
+"""Set in the tasks of a job actor, for the log."""
+
+
+def job_of(record: logging.LogRecord) -> JobIdentity | None:
+    """The job that a log record is about: named in its ``extra``, or in whose task it is made.
+
+    To be called where the record is made, by a log handler.
+    """
+    named: object = getattr(record, "job", None)
+    return named if isinstance(named, JobIdentity) else _at_hand.get()
 
 
 @dataclass(frozen=True)
@@ -137,6 +151,9 @@ class JobActor(Actor[JobMessage]):
         self._changing = asyncio.Lock()
 
     async def starting(self) -> None:
+        # in the context of the task that watches this job: its children, its later lives
+        # and what its supervisor has to say of it inherit that
+        _at_hand.set(self._record.identity)
         self.spawn(self._begin())
 
     async def receive(self, message: JobMessage) -> object:

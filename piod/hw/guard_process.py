@@ -78,9 +78,9 @@ def main(arguments: list[str]) -> None:
 def be_the_guard(
     commands_fd: int, reports_fd: int, daemon_pid: int, late_after_s: float, keep: Iterable[int]
 ) -> None:
-    # A service manager or a terminal signals all processes of the daemon: this
-    # one ends when the daemon has, and not before.
-    for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP):
+    # A service manager (its watchdog with SIGABRT) or a terminal signals all processes
+    # of the daemon: this one ends when the daemon has, and not before.
+    for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGABRT):
         _signal.signal(number, _signal.SIG_IGN)
     _take_a_name()
     nowhere = os.open(os.devnull, os.O_RDWR)

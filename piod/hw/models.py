@@ -60,6 +60,9 @@ class Models:
     def __init__(self, models: Mapping[tuple[str, str], Model]) -> None:
         self._models = MappingProxyType(dict(models))
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Models) and self._models == other._models
+
     def __iter__(self) -> Iterator[Model]:
         return iter(self._models.values())
 

@@ -1,8 +1,12 @@
 """The kinds of hardware that piod touches, as small Protocols.
 
 ``linux`` implements them on a Raspberry Pi, ``simulator`` on a virtual reactor.
-Drivers, bus actors and jobs are the same code on both; one contract test
-(``tests/hw/test_ports_contract.py``) runs against both.
+Drivers, bus actors and jobs are the same code on both; contract tests
+(``tests/hw/test_ports_contract.py``, ``test_i2c.py``) run against both.
+
+Above the I2C bus stand what its chips are to a job, whatever the chips:
+:class:`AnalogInputs`, :class:`LedDriver`, :class:`Thermometer`. ``drivers``
+implements them.
 
 Pins and lines are BCM GPIO numbers; duty cycles are percent of full on, 0 to
 100; times are seconds. All coroutines run on the event loop; an implementation
@@ -15,7 +19,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
+
+from piod.errors import BusError
 
 
 class PwmPort(Protocol):
@@ -54,6 +60,13 @@ class PwmPort(Protocol):
 
         Callable from any thread. Whether it worked is learned by a following
         ``set_duty(pin, 0)``.
+        """
+        ...
+
+    async def answer(self) -> None:
+        """Return when the port comes round to it, touching nothing: one that hangs never does.
+
+        BusError when it is closed.
         """
         ...
 
@@ -103,12 +116,70 @@ class Write:
 I2cMessage: TypeAlias = Read | Write
 
 
-class I2cPort(Protocol):
-    """One I2C bus. Addresses are 7-bit.
+class TimedTransfer(NamedTuple):
+    """A transaction of a timed list, with the earliest instant at which it may begin.
 
-    (A timed list of transactions, for sampling, joins it with the first chip
-    that is read.)
+    That is ``offset_s`` after the start of the list and ``pause_s`` after the end
+    of the transaction before it, whichever is later.
     """
+
+    offset_s: float
+    address: int
+    messages: Sequence[I2cMessage]
+    pause_s: float = 0.0
+
+
+class TimedAnswer(NamedTuple):
+    """What a timed transaction read, and when it began: seconds from the start of the list."""
+
+    t_s: float
+    data: Sequence[bytes]
+
+
+class NoAnswer(BusError):
+    """Nobody acknowledged the address: no such chip, or one that is busy or in reset."""
+
+
+class BusStuck(BusError):
+    """The bus does not come free: a chip, or a short circuit, holds a line low."""
+
+    default_remediation = (
+        "If it persists, switch the unit off and on; then check the HAT and its cables."
+    )
+
+
+class I2cAccess(Protocol):
+    """What a chip's driver needs of its bus. Addresses are 7-bit."""
+
+    async def transfer(self, address: int, messages: Sequence[I2cMessage]) -> Sequence[bytes]:
+        """One transaction: ``messages`` in order, a repeated start between them.
+
+        Returns what each :class:`Read` got. A chip that does not answer is
+        NoAnswer, a bus that hangs BusStuck.
+        """
+        ...
+
+    async def transfer_at(self, items: Sequence[TimedTransfer]) -> Sequence[TimedAnswer]:
+        """Transactions at their instants, in order, as one piece: nobody else comes between.
+
+        Each begins as soon as it may and the one before it is over, so late when
+        those take long; the answers tell when. The first that fails ends the list:
+        its error (BusError) names the address and the item, and the rest is not
+        done. A caller that is cancelled ends it, too. ValueError: offsets that go
+        back, or a list that would last longer than 2 s (``piod.hw.i2c``).
+        """
+        ...
+
+    async def probe(self, address: int) -> bool:
+        """Whether a chip answers at ``address``; it is only addressed, nothing is written.
+
+        An adapter that cannot do that reads one byte instead.
+        """
+        ...
+
+
+class I2cPort(I2cAccess, Protocol):
+    """One I2C bus."""
 
     async def open(self) -> None:
         """Open the bus. May be called again after a failure."""
@@ -118,17 +189,101 @@ class I2cPort(Protocol):
         """Let go of the bus."""
         ...
 
-    async def transfer(self, address: int, messages: Sequence[I2cMessage]) -> Sequence[bytes]:
-        """One transaction: ``messages`` in order, a repeated start between them.
+    async def recover(self) -> None:
+        """Try to free a stuck bus, as a chip that was cut off in the middle of a byte holds it.
 
-        Returns what each :class:`Read` got. A chip that does not answer is a
-        BusError.
+        Whether it worked is learned by the next access. BusError when the bus is
+        closed.
         """
         ...
 
-    async def probe(self, address: int) -> bool:
-        """Whether a chip answers at ``address``; it is only addressed, nothing is written.
 
-        An adapter that cannot do that reads one byte instead.
+class Sample(NamedTuple):
+    """A voltage, and when it was looked at: seconds from the start of the list.
+
+    ``saturated``: at the end of the range, or so near to it that it is not to be
+    trusted.
+    """
+
+    t_s: float
+    volts: float
+    saturated: bool
+
+
+class AnalogInputs(Protocol):
+    """The signals that the ADCs measure, named as in the wiring: ``pd1`` … ``pd4``, ``aux``.
+
+    A name that is not among ``signals``, or a gain that an ADC has not, is a
+    ValueError.
+    """
+
+    @property
+    def signals(self) -> Sequence[str]:
+        """Every signal that is wired."""
+        ...
+
+    async def sample(self, plan: Sequence[tuple[float, str]]) -> Sequence[Sample]:
+        """Look at signals: ``(offset_s, signal)`` in order of time; one sample each.
+
+        All of it is one timed list of the bus, whatever chips it takes. An ADC
+        that is not ready yet is looked at late; the samples tell when. Raises
+        BusError also for an ADC that lost its configuration on the way: what it
+        measured meanwhile is not handed on.
         """
+        ...
+
+    def full_scale_volts(self, signal: str) -> float:
+        """Above it a sample is saturated, at the present gain."""
+        ...
+
+    def gain_for(self, signal: str, volts: float) -> float:
+        """The finest gain that leaves ``volts`` some room; 1 for an ADC without gains."""
+        ...
+
+    def set_gain(self, signal: str, gain: float) -> None:
+        """Measure with this gain from the next :meth:`sample` on."""
+        ...
+
+    def carries_hum(self, signal: str) -> bool:
+        """Whether hum of the mains may be on the signal, so that it is worth fitting."""
+        ...
+
+
+class LedDriver(Protocol):
+    """The LEDs, channels ``A`` to ``D``; levels in percent of full on."""
+
+    @property
+    def channels(self) -> str: ...
+
+    async def set_level(self, channel: str, percent: float) -> float:
+        """Drive one LED and return the level that it really gets: hardware has steps.
+
+        Returns when the chip holds it. After a BusError the level is unknown.
+        """
+        ...
+
+    async def all_off(self) -> None:
+        """Turn every LED off, with as few accesses as can be. BusError: it may be on."""
+        ...
+
+    async def present(self) -> bool:
+        """Whether the chip answers."""
+        ...
+
+
+class ImplausibleReading(BusError):
+    """A sensor answered what cannot be true."""
+
+    default_remediation = "Check the sensor and its cable; the log of piod has the details."
+
+
+class Thermometer(Protocol):
+    """A temperature sensor."""
+
+    async def read_celsius(self) -> float:
+        """Measure. ImplausibleReading, or another BusError: nothing is known."""
+        ...
+
+    async def present(self) -> bool:
+        """Whether the sensor answers."""
         ...

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +47,7 @@ def environment() -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if name not in ("DOT_PIOREACTOR", "GLOBAL_CONFIG", "LOCAL_CONFIG")
+        and name != "DBUS_SYSTEM_BUS_ADDRESS"
         and name not in ("JOURNAL_STREAM", "INVOCATION_ID", "HOSTNAME")
     }
     return {**kept, "PYTHONPATH": str(ROOT)}
@@ -92,24 +94,38 @@ class UnitProcess:
 
     It leads a process group of its own and is not reaped before :meth:`close`:
     so its id, and with it the group's, cannot become a stranger's meanwhile.
+    ``piod``: the command that it is.
     """
 
-    def __init__(self, data_dir: Path, *arguments: str, port: int = 0) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *arguments: str,
+        port: int = 0,
+        piod: Sequence[str] = (sys.executable, "-m", "piod"),
+        environ: Mapping[str, str] | None = None,
+        listen: socket.socket | None = None,
+    ) -> None:
+        """``listen``: a listening socket that it is handed as systemd does it."""
         self.data_dir = data_dir
         logs = data_dir.parent / "logs"
         logs.mkdir(exist_ok=True)
         number = len(list(logs.iterdir()))
         self._stdout = logs / f"{number}.out"
         self._stderr = logs / f"{number}.err"
-        command = [sys.executable, "-m", "piod", "serve", "--simulate", "--port", str(port)]
+        command = [*piod, "serve", "--simulate", "--port", str(port)]
         command += ["--data-dir", str(data_dir), *arguments]
+        if listen is not None:
+            # the id of the process is to be known in it; it comes as file 0, and is to be 3
+            handing_over = 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3<&0 0</dev/null'
+            command = ["sh", "-c", handing_over, "sh", *command]
         with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=listen or subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
-                env=environment(),
+                env={**environment(), **(environ or {})},
                 start_new_session=True,
             )
         self.pid = self._process.pid

@@ -23,6 +23,8 @@ ACCESS_TIMEOUT_S = 1.0
 RETRY_S = (0.05, 10.0)
 """First and longest pause between attempts to open a bus, wall time."""
 ASK_TIMEOUT_S = 5.0
+FIRST_ATTEMPT_S = 15.0
+"""How long a bus actor waits for its first attempt to open, wall time: above what udev may take."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,15 @@ class BusState(Message[Bus, BusReport]):
     """How the bus is doing; answered as long as the bus actor lives."""
 
 
+@dataclass(frozen=True)
+class FindHang(Message[Bus, str | None]):
+    """What hangs that keeps an output on, in words; None: nothing.
+
+    For the watchdog. A missing or refusing device is no hang, and what hangs while
+    every output is off can wait for its repair.
+    """
+
+
 async def access(bus: str, work: Coroutine[object, object, R]) -> R:
     """One access to the hardware, with a deadline."""
     try:
@@ -62,8 +73,15 @@ class Opening:
         self._log = logging.getLogger(f"piod.buses.{bus}")
         self._port = port
         self.problem: BusError | None = BusError(f"the {bus} bus has not been opened yet")
-        self.tried = asyncio.Event()
-        """Set after the first attempt, whether it worked or not."""
+        self._tried = asyncio.Event()
+
+    async def first_attempt(self) -> None:
+        """Wait for it, whether it works or not; one that hangs is not waited for."""
+        try:
+            async with asyncio.timeout(FIRST_ATTEMPT_S):
+                await self._tried.wait()
+        except TimeoutError:
+            self._log.critical("the %s bus does not open, and does not refuse either", self._bus)
 
     async def keep_trying(self) -> None:
         pause, longest = RETRY_S
@@ -77,7 +95,7 @@ class Opening:
             else:
                 self.problem = None
                 self._log.info("the %s bus is open", self._bus)
-            self.tried.set()
+            self._tried.set()
             if self.problem is None:
                 return
             await asyncio.sleep(pause)  # wall time: this is about real devices

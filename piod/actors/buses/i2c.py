@@ -1,6 +1,7 @@
 """The I2C bus: ADCs, LED drivers, the temperature sensor.
 
-Messages: :class:`Probe`, :class:`~piod.actors.buses.bus.BusState`.
+Messages: :class:`Probe`, :class:`~piod.actors.buses.bus.BusState`,
+:class:`~piod.actors.buses.bus.FindHang`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from piod.actors.actor import Actor, Message
-from piod.actors.buses.bus import Bus, BusReport, BusState, Opening, access
+from piod.actors.buses.bus import Bus, BusReport, BusState, FindHang, Opening, access
 from piod.errors import DeviceMissing
 from piod.hw.ports import I2cPort
 
@@ -21,7 +22,7 @@ class Probe(Message["I2cBus", bool]):
     address: int
 
 
-I2cBusMessage = Probe | BusState
+I2cBusMessage = Probe | BusState | FindHang
 
 
 class I2cBus(Actor[I2cBusMessage], Bus):
@@ -34,7 +35,7 @@ class I2cBus(Actor[I2cBusMessage], Bus):
 
     async def starting(self) -> None:
         self.spawn(self._opening.keep_trying())
-        await self._opening.tried.wait()
+        await self._opening.first_attempt()
 
     async def receive(self, message: I2cBusMessage) -> object:
         match message:
@@ -44,6 +45,8 @@ class I2cBus(Actor[I2cBusMessage], Bus):
             case BusState():
                 problem = self._opening.problem
                 return BusReport(None if problem is None else problem.message)
+            case FindHang():
+                return None  # it has no output yet
             case _:
                 assert_never(message)
 

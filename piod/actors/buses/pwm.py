@@ -1,7 +1,8 @@
 """The bus of PWM outputs: stirrer, pumps, heater. It lends them.
 
 Messages: :class:`LeasePwm`, :class:`SetDuty`, :class:`ReleasePwm`,
-:class:`AllReleased`, :class:`Revoke`, :class:`~piod.actors.buses.bus.BusState`.
+:class:`AllReleased`, :class:`Revoke`, :class:`~piod.actors.buses.bus.BusState`,
+:class:`~piod.actors.buses.bus.FindHang`.
 
 A lease is exclusive and tied to the :class:`~piod.actors.actor.Life` of its
 owner. When that life ends, however it ends, the output is turned off before
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from piod.actors.actor import Actor, Life, Message, Ref
-from piod.actors.buses.bus import ASK_TIMEOUT_S, Bus, BusReport, BusState, Opening, access
+from piod.actors.buses.bus import ASK_TIMEOUT_S, Bus, BusReport, BusState, FindHang, Opening, access
 from piod.actors.hub import Hub
 from piod.clock import Clock
 from piod.errors import BadRequest, BusError, Conflict, DeviceMissing
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 MIN_HZ = 0.1
 MAX_HZ = 100_000.0
+HANG_S = 2.0
+"""Wall time after which a port that does not answer hangs."""
 OFF_RETRY_S = 0.05
 """Pause between attempts to turn off an output that would not, wall time."""
 
@@ -103,7 +106,7 @@ class Revoke(Message["PwmBus", None]):
     pin: int | None = None
 
 
-PwmMessage = LeasePwm | SetDuty | ReleasePwm | AllReleased | Revoke | BusState
+PwmMessage = LeasePwm | SetDuty | ReleasePwm | AllReleased | Revoke | BusState | FindHang
 
 
 @dataclass
@@ -129,7 +132,7 @@ class PwmBus(Actor[PwmMessage], Bus):
     async def starting(self) -> None:
         self.life.at_end(self._cut_everything)
         self.spawn(self._opening.keep_trying())
-        await self._opening.tried.wait()
+        await self._opening.first_attempt()
 
     async def receive(self, message: PwmMessage) -> object:
         match message:
@@ -152,6 +155,8 @@ class PwmBus(Actor[PwmMessage], Bus):
                     {pin: lent.lease.owner for pin, lent in self._lent.items()},
                     {pin: owner for pin, (owner, _) in self._going_off.items()},
                 )
+            case FindHang():
+                return self.later(self._find_hang())
             case _:
                 assert_never(message)
 
@@ -270,6 +275,21 @@ class PwmBus(Actor[PwmMessage], Bus):
             if pin in (None, lent.lease.pin):
                 self._end_lease(lent.lease)
                 lent.lost(LeaseLost(f"the lease of {lent.lease.owner} was ended: {reason}"))
+
+    async def _find_hang(self) -> str | None:
+        on = {pin for pin, lent in self._lent.items() if lent.duty_percent}
+        on |= self._going_off.keys()  # perhaps
+        if not on:
+            return None
+        try:
+            async with asyncio.timeout(HANG_S):
+                await self._port.answer()
+        except TimeoutError:
+            outputs = ", ".join(f"GPIO {pin}" for pin in sorted(on))
+            return f"the pwm bus hangs, and with it {outputs}, which may be on"
+        except BusError:
+            pass  # closed, or its device is missing: it has answered
+        return None
 
     def _publish(self) -> None:
         on = {pin: lent.duty_percent for pin, lent in self._lent.items() if lent.duty_percent}

@@ -87,6 +87,7 @@ class LinuxPwm:
         self._open_line = open_line
         self._export_timeout_s = export_timeout_s
         self._outputs: _Outputs | None = None
+        self._closing: _Outputs | None = None
 
     @property
     def pins(self) -> Sequence[int]:
@@ -135,7 +136,9 @@ class LinuxPwm:
         """
         outputs, self._outputs = self._outputs, None
         if outputs is not None:
+            self._closing = outputs
             refused = await self._let_go(outputs)
+            self._closing = None
             if refused:
                 raise BusError(f"The PWM of {_gpios(refused)} could not be turned off.")
 
@@ -174,6 +177,13 @@ class LinuxPwm:
         if outputs is not None and pin in outputs.cuts:
             outputs.cuts[pin] += 1
             outputs.thread.post(lambda: outputs.off_or_retry(pin), first=True)
+
+    async def answer(self) -> None:
+        """See :meth:`piod.hw.ports.PwmPort.answer`; a thread that hangs as it closes counts."""
+        outputs = self._outputs or self._closing
+        if outputs is None:
+            raise BusError("The PWM bus is closed.")
+        await outputs.thread.run(lambda: None)
 
     def _find_drivers_for(self, outputs: _Outputs) -> Callable[[], list[int]]:
         """Work for the bus thread: a driver for each pin; returns the pins without."""

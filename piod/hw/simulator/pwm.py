@@ -134,6 +134,10 @@ class SimulatedPwm(PwmPort):
         except RuntimeError:
             pass  # the loop is closed: its end has turned everything off, or the guard does
 
+    async def answer(self) -> None:
+        if not self._open:
+            raise BusError("The PWM bus is not open.")
+
     # -- turning off ---------------------------------------------------------------
 
     def _all_off(self) -> None:

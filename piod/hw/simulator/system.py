@@ -75,6 +75,9 @@ class SimulatedSystem(SystemPort):
     async def check(self) -> None:
         pass  # it is there
 
+    async def disconnect(self) -> None:
+        pass  # it outlives the daemon
+
     async def reboot(self) -> None:
         self._do("reboot")
         self._on_power("reboot")
@@ -83,8 +86,11 @@ class SimulatedSystem(SystemPort):
         self._do("power_off")
         self._on_power("power_off")
 
-    async def set_time(self, unix_s: float) -> None:
-        self._do("set_time", to=timestamp(unix_s))
+    async def set_time(self, unix_s: float, ntp: bool | None = None) -> None:
+        if ntp is None:
+            self._do("set_time", to=timestamp(unix_s))
+        else:
+            self._do("set_time", to=timestamp(unix_s), ntp=ntp)
         self._clock.offset_s = unix_s - self._clock.monotonic()
 
     async def synchronise_clock(self) -> None:
