@@ -38,7 +38,7 @@ from piod.actors.model import ModelKey, UnitModel, remembered_model
 from piod.actors.recorder import Recorder
 from piod.actors.supervisor import Supervisor
 from piod.actors.system import UPDATE_TIMEOUT_S, AwaitUpdate, System
-from piod.actors.tasks import UPDATE_LOCK, Outliving, Tasks
+from piod.actors.tasks import POWER_LOCK, UPDATE_LOCK, AwaitFree, Outliving, Tasks
 from piod.actors.unit import JobUnit
 from piod.calibrations.store import CalibrationStore, EstimatorStore
 from piod.clock import Clock
@@ -86,6 +86,8 @@ T = TypeVar("T")
 ASK_TIMEOUT_S = 1.0
 END_TIMEOUT_S = 3.5
 """Wall time in which jobs are expected to end when the daemon does."""
+POWER_TIMEOUT_S = 0.5
+"""Wall time in which a reboot or shutdown under way may tell its task that it was done."""
 CLOSE_TIMEOUT_S = 1.0
 """Wall time that a bus has to turn everything off at the end; then the guard does it."""
 
@@ -399,8 +401,17 @@ async def build(
             clock_watch=clock_watch,
             application=application,
         )
+        stack.push_async_callback(_power_settled, tasks)
         stack.push_async_callback(daemon.end_all_jobs)
         yield daemon
+
+
+async def _power_settled(tasks: Ref[Tasks]) -> None:
+    """A machine that goes down ends piod before it has answered that it does, or just after."""
+    try:
+        await tasks.ask(AwaitFree(POWER_LOCK), timeout=POWER_TIMEOUT_S)
+    except PiodError:
+        log.warning("the reboot or shutdown that was asked for has not begun")
 
 
 async def _close(port: PwmPort | GpioPort | I2cPort) -> None:

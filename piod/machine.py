@@ -267,7 +267,7 @@ class Machine(SystemPort):
                 known_at = time.monotonic()
             # read after the unit was looked at: one that has ended has written all it will
             found = await asyncio.to_thread(self._updates.read_outcome, request_id)
-            if isinstance(found, UpdateOutcome):
+            if isinstance(found, UpdateOutcome) and not going_on:
                 return found
             over = going_on is False or time.monotonic() - known_at > UNKNOWN_FOR_S
             if over and isinstance(found, Running):

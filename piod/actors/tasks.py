@@ -1,6 +1,7 @@
 """The tasks: background work that was accepted over HTTP, and its durable results.
 
-Messages of :class:`Tasks`: :class:`Launch`, :class:`LookAtLock`, :class:`GetTask`.
+Messages of :class:`Tasks`: :class:`Launch`, :class:`LookAtLock`, :class:`AwaitFree`,
+:class:`GetTask`.
 
 A task is on disk before its launch is answered, and its result before the task
 says that it is complete. A lock is taken before the answer, so that of two quick
@@ -11,6 +12,7 @@ is held by the task that runs, nowhere else: it cannot outlive it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 from collections import OrderedDict
@@ -82,6 +84,13 @@ class LookAtLock(Message["Tasks", Launched | None]):
 
 
 @dataclass(frozen=True)
+class AwaitFree(Message["Tasks", None]):
+    """Answered when no task holds ``lock``, and what became of the last one is kept."""
+
+    lock: str
+
+
+@dataclass(frozen=True)
 class GetTask(Message["Tasks", TaskRow]):
     """The task ``task_id``; NotFound if there is none."""
 
@@ -99,7 +108,7 @@ class Outliving:
     rest: Callable[[str], Awaitable[JsonValue]]
 
 
-TasksMessage = Launch | LookAtLock | GetTask
+TasksMessage = Launch | LookAtLock | AwaitFree | GetTask
 
 
 class Tasks(Actor[TasksMessage]):
@@ -123,6 +132,8 @@ class Tasks(Actor[TasksMessage]):
         self._tasks: OrderedDict[str, TaskRow] = OrderedDict()
         self._locks: dict[str, str] = {}
         """Task id by lock."""
+        self._unlocked = asyncio.Event()
+        """Set, and replaced, whenever a lock is free again."""
 
     async def starting(self) -> None:
         lasts = self._outliving
@@ -141,6 +152,8 @@ class Tasks(Actor[TasksMessage]):
                 return self._launch(message)
             case LookAtLock(lock):
                 return self._holder(lock)
+            case AwaitFree(lock):
+                return self.later(self._await_free(lock))
             case GetTask(task_id):
                 found = self._tasks.get(task_id)
                 return found if found is not None else self.later(self._from_ledger(task_id))
@@ -232,6 +245,12 @@ class Tasks(Actor[TasksMessage]):
     def _unlock(self, task: TaskRow) -> None:
         if task.lock is not None and self._locks.get(task.lock) == task.task_id:
             del self._locks[task.lock]
+            self._unlocked.set()
+            self._unlocked = asyncio.Event()
+
+    async def _await_free(self, lock: str) -> None:
+        while lock in self._locks:
+            await self._unlocked.wait()
 
     def _remember(self, task: TaskRow) -> None:
         self._tasks[task.task_id] = task

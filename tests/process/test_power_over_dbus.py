@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from pathlib import Path
 
 from unit_process import UnitProcess, all_off
@@ -40,3 +41,31 @@ def reboot(unit: UnitProcess) -> None:
     assert unit.duty > 0
     assert unit.result(unit.post("/unit_api/system/reboot")) is True
     assert unit.row(job_id)["reason"] == "the unit was rebooted"
+
+
+async def test_a_reboot_that_ends_the_daemon_before_it_is_answered_was_done(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "bus"
+    folder.mkdir()
+    async with private_bus(folder) as bus, machine_services(bus.address) as services:
+        environ = {"DBUS_SYSTEM_BUS_ADDRESS": bus.address}
+        unit = UnitProcess(tmp_path / "unit", "--leader", "leader01", environ=environ)
+
+        def systemd_is_quicker(member: str) -> None:
+            unit.signal(signal.SIGTERM)
+            time.sleep(0.2)  # logind's answer comes when the daemon is ending already
+
+        services.logind.when_called = systemd_is_quicker
+        try:
+            await asyncio.to_thread(unit.wait_ready)
+            launched = await asyncio.to_thread(unit.post, "/unit_api/system/reboot")
+            assert await asyncio.to_thread(unit.wait_exit, 5) == 0
+        finally:
+            unit.close()
+        again = UnitProcess(tmp_path / "unit", "--leader", "leader01", environ=environ)
+        try:
+            await asyncio.to_thread(again.wait_ready)
+            assert await asyncio.to_thread(again.result, launched) is True
+        finally:
+            again.close()
