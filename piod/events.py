@@ -76,6 +76,36 @@ class PwmChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadingTaken:
+    """A measurement, or what was done: what the history of an experiment consists of.
+
+    ``kind``: see :data:`READING_UNITS`. ``channel``: of the photodiode, LED or pump.
+    ``details``: what else is to be known, such as the angle or the source.
+    """
+
+    job: JobIdentity
+    kind: str
+    value: float
+    channel: str | None
+    details: Mapping[str, JsonValue]
+    at: float
+
+
+READING_UNITS: Mapping[str, str] = {
+    "od": "OD",
+    "raw_od": "V",
+    "od_fused": "OD",
+    "od_filtered": "OD",
+    "growth_rate": "1/h",
+    "temperature": "°C",
+    "rpm": "RPM",
+    "led": "%",
+    "dosing": "mL",
+}
+"""The kinds of readings and the unit of their value."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogEmitted:
     """A log record, with the job it is about where there is one."""
 
@@ -86,4 +116,4 @@ class LogEmitted:
     at: float
 
 
-Event: TypeAlias = SettingPublished | JobEnded | PidStepped | PwmChanged | LogEmitted
+Event: TypeAlias = SettingPublished | JobEnded | PidStepped | PwmChanged | ReadingTaken | LogEmitted
