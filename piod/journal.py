@@ -1,8 +1,8 @@
 """Log records as entries of systemd's journal, with fields to filter by.
 
 Native protocol of systemd-journald: one datagram of fields for each record; a
-value with a line break goes with its length. Every entry has MESSAGE (the
-traceback within it), PRIORITY, SYSLOG_IDENTIFIER, PIOD_UNIT, LOGGER, CODE_FILE,
+value with a line break goes with its length. Every entry has MESSAGE (what it is about
+first, the traceback within it), PRIORITY, SYSLOG_IDENTIFIER, PIOD_UNIT, LOGGER, CODE_FILE,
 CODE_LINE and CODE_FUNC; one about a job has PIOD_JOB_NAME, PIOD_JOB_ID and
 PIOD_EXPERIMENT, too::
 
@@ -33,6 +33,14 @@ PRIORITIES = {
     logging.CRITICAL: 2,
 }
 """Of syslog, by level."""
+
+
+def about(record: logging.LogRecord) -> str:
+    """Which job, bus or part a record is about."""
+    job = job_of(record)
+    if job is not None:
+        return f"{job.job_name}/{job.job_id}"
+    return record.name.removeprefix("piod.").removeprefix("actors.").removeprefix("buses.")
 
 
 def stderr_is_journal() -> bool:
@@ -89,7 +97,7 @@ class JournalHandler(logging.Handler):
 
 
 def _fields(record: logging.LogRecord) -> dict[str, str]:
-    message = record.getMessage()
+    message = f"{about(record)}: {record.getMessage()}"
     if record.exc_info:
         message += "\n" + logging.Formatter().formatException(record.exc_info)
     fields = {

@@ -94,6 +94,8 @@ def default_data_dir() -> Path:
         closed = os.path.isdir(home) and not os.access(home, os.X_OK)
         # a closed home is likely that of an installation: its permissions are refused, with words
         return HOME_OF_PIOREACTOR if closed else HOME_OF_SERVICE
+    if os.access(HOME_OF_SERVICE, os.W_OK):  # root beside the service, ``piod safe-outputs``
+        return HOME_OF_SERVICE
     return Path.home() / ".pioreactor"
 
 

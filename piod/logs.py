@@ -15,17 +15,9 @@ from collections.abc import Callable
 from piod.actors.hub import Hub
 from piod.actors.job import job_of
 from piod.events import LogEmitted
-from piod.journal import NOTICE, PRIORITIES, JournalHandler, stderr_is_journal
+from piod.journal import NOTICE, PRIORITIES, JournalHandler, about, stderr_is_journal
 
 _COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[1;31m"}
-
-
-def _about(record: logging.LogRecord) -> str:
-    """Which job, bus or part a record is about."""
-    job = job_of(record)
-    if job is not None:
-        return f"{job.job_name}/{job.job_id}"
-    return record.name.removeprefix("piod.").removeprefix("actors.").removeprefix("buses.")
 
 
 class _OneLine(logging.Formatter):
@@ -38,7 +30,7 @@ class _OneLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         message = " ".join(record.getMessage().splitlines())
-        text = f"{_about(record)}: {message}"
+        text = f"{about(record)}: {message}"
         if not self._journal:
             time = self.formatTime(record, "%H:%M:%S")
             level = f"{record.levelname:<8}"

@@ -228,13 +228,17 @@ class Machine(SystemPort):
 
     async def _unit_state(self, name: str) -> str:
         """Its ActiveState; not-found when systemd knows no such unit."""
+        return await self._state_of(await self._unit(name))
+
+    async def _unit(self, name: str) -> BusObject:
         loaded = await self._bus.call(SYSTEMD, "LoadUnit", "s", name, timeout_s=LOOK_TIMEOUT_S)
         match loaded:
             case [str(path)]:
                 interface = "org.freedesktop.systemd1.Unit"
-                unit = BusObject(SYSTEMD.service, path, interface, SYSTEMD.provider)
-            case _:
-                raise not_understood(SYSTEMD, "LoadUnit")
+                return BusObject(SYSTEMD.service, path, interface, SYSTEMD.provider)
+        raise not_understood(SYSTEMD, "LoadUnit")
+
+    async def _state_of(self, unit: BusObject) -> str:
         if await self._bus.get(unit, "LoadState", timeout_s=LOOK_TIMEOUT_S) == "not-found":
             return "not-found"
         return str(await self._bus.get(unit, "ActiveState", timeout_s=LOOK_TIMEOUT_S))
@@ -242,7 +246,7 @@ class Machine(SystemPort):
     # -- updates ----------------------------------------------------------------------
 
     async def start_update(self, request: UpdateRequest) -> None:
-        state = await self._unit_state(UPDATE_UNIT)
+        state = await self._update_state()
         if state == "not-found":
             raise Unavailable(
                 f"this machine cannot update piod: it has no {UPDATE_UNIT}",
@@ -277,10 +281,18 @@ class Machine(SystemPort):
                 return silent if request_id in self._accepted else None
             await asyncio.sleep(UPDATE_POLL_S)
 
+    async def _update_state(self) -> str:
+        """ActiveState of the updater; ``activating`` also while systemd has yet to begin it."""
+        unit = await self._unit(UPDATE_UNIT)
+        match await self._bus.get(unit, "Job", timeout_s=LOOK_TIMEOUT_S):
+            case [int(number), str()] if number:
+                return "activating"
+        return await self._state_of(unit)
+
     async def _update_goes_on(self) -> bool | None:
         """Whether the updater is at work; None: an update may take the bus away for a while."""
         try:
-            return await self._unit_state(UPDATE_UNIT) in AT_WORK
+            return await self._update_state() in AT_WORK
         except PiodError as refusal:
             log.debug("whether the update goes on is not known now: %s", refusal.message)
             return None

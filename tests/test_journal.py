@@ -96,7 +96,7 @@ def test_an_entry_says_what_how_bad_and_where(journal: Journal) -> None:
     (entry,) = journal.entries()
     assert entry.pop("CODE_LINE").isdecimal()
     assert entry == {
-        "MESSAGE": "the vial is full",
+        "MESSAGE": "a.test: the vial is full",
         "PRIORITY": "4",
         "SYSLOG_IDENTIFIER": "piod",
         "PIOD_UNIT": "pio01",
@@ -110,6 +110,7 @@ def test_an_entry_about_a_job_names_it_whatever_its_experiment_is_called(journal
     experiment = "Über\nPRIORITY=0"
     log.error("it stalls", extra={"job": JobIdentity("pio01", experiment, "stirring", "7")})
     (entry,) = journal.entries()
+    assert entry["MESSAGE"] == "stirring/7: it stalls"
     assert entry["PIOD_JOB_NAME"] == "stirring"
     assert entry["PIOD_JOB_ID"] == "7"
     assert entry["PIOD_EXPERIMENT"] == experiment
@@ -122,15 +123,17 @@ def test_a_traceback_is_part_of_the_message(journal: Journal) -> None:
     except ValueError:
         log.exception("a job crashed")
     (entry,) = journal.entries()
-    assert entry["MESSAGE"].startswith("a job crashed\nTraceback")
+    assert entry["MESSAGE"].startswith("a.test: a job crashed\nTraceback")
     assert entry["MESSAGE"].endswith("ValueError: no such pin")
 
 
 def test_a_huge_message_is_cut_off_with_a_note(journal: Journal) -> None:
     log.info("ä" * MAX_MESSAGE_BYTES)
     (entry,) = journal.entries()
-    assert entry["MESSAGE"].startswith("ä" * (MAX_MESSAGE_BYTES // 2))
-    assert entry["MESSAGE"].endswith(f" … ({MAX_MESSAGE_BYTES} bytes more were cut off)")
+    about = "a.test: "
+    assert entry["MESSAGE"].startswith(about + "ä" * ((MAX_MESSAGE_BYTES - len(about)) // 2))
+    beyond = MAX_MESSAGE_BYTES + len(about)
+    assert entry["MESSAGE"].endswith(f" … ({beyond} bytes more were cut off)")
 
 
 def test_a_busy_journal_is_not_waited_for_and_the_loss_is_told(journal: Journal) -> None:
@@ -141,7 +144,7 @@ def test_a_busy_journal_is_not_waited_for_and_the_loss_is_told(journal: Journal)
     log.info("afterwards")
     lost, after = journal.entries()
     assert lost["MESSAGE"].startswith(f"{1000 - len(taken)} entries of this log were lost")
-    assert after["MESSAGE"] == "afterwards"
+    assert after["MESSAGE"] == "a.test: afterwards"
 
 
 def test_without_a_journal_records_go_elsewhere(journal: Journal, tmp_path: Path) -> None:

@@ -206,6 +206,8 @@ class Systemd(Service):
     def __init__(self) -> None:
         super().__init__()
         self.units: dict[str, str] = {}
+        self.queued: set[str] = set()
+        """Units whose job has not begun yet."""
         self.results: dict[str, str] = {}
         self.signal_first = False
         """Whether the signal of a job's end comes before the reply that names the job."""
@@ -241,6 +243,10 @@ class Systemd(Service):
         unit = bytes.fromhex(path.rpartition("/")[2]).decode()
         if name == "LoadState":
             return Variant("s", "loaded" if unit in self.units else "not-found")
+        if name == "Job":
+            return Variant(
+                "(uo)", [1, "/org/freedesktop/systemd1/job/1"] if unit in self.queued else [0, "/"]
+            )
         return Variant("s", self.units.get(unit, "inactive"))
 
 

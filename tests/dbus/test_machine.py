@@ -364,6 +364,36 @@ async def test_the_outcome_is_awaited_while_the_updater_is_at_work(
     assert await waiting == UpdateOutcome(False, "the disk is full")
 
 
+async def test_an_updater_that_systemd_has_yet_to_begin_is_at_work(
+    machine: Machine, services: MachineServices, files: UpdateFiles
+) -> None:
+    services.systemd.units = {UPDATE_UNIT: "inactive"}
+    await machine.start_update(UPDATE)
+    services.systemd.queued = {UPDATE_UNIT}
+    waiting = asyncio.create_task(machine.update_outcome(UPDATE.request_id))
+    with pytest.raises(Conflict, match="under way"):
+        await machine.start_update(UPDATE)
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    services.systemd.queued = set()
+    write_outcome(files, "succeeded")
+    assert await waiting == UpdateOutcome(True)
+
+
+async def test_an_outcome_of_another_boot_is_not_believed_while_the_updater_is_at_work(
+    machine: Machine, services: MachineServices, files: UpdateFiles
+) -> None:
+    services.systemd.units = {UPDATE_UNIT: "activating"}
+    elsewhere = UpdateFiles(files.request, files.outcome, boot_id="that of a container")
+    write_outcome(elsewhere, "running", step="installing")
+    waiting = asyncio.create_task(machine.update_outcome(UPDATE.request_id))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    services.systemd.units = {UPDATE_UNIT: "inactive"}
+    write_outcome(elsewhere, "succeeded")
+    assert await waiting == UpdateOutcome(True)
+
+
 async def test_an_updater_that_ended_without_a_word_has_failed(
     machine: Machine, services: MachineServices, files: UpdateFiles
 ) -> None:

@@ -361,6 +361,19 @@ def test_the_service_does_not_pass_over_an_installation(
     assert as_piod(lambda: names[launch.default_data_dir()], ()) == expected
 
 
+def test_whoever_may_write_the_service_s_data_directory_means_that_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So ``piod safe-outputs`` of an administrator reaches the service."""
+    for name in ("DOT_PIOREACTOR", "INVOCATION_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(launch, "HOME_OF_PIOREACTOR", tmp_path / "no installation")
+    monkeypatch.setattr(launch, "HOME_OF_SERVICE", tmp_path / "piod")
+    assert launch.default_data_dir() == Path.home() / ".pioreactor"
+    (tmp_path / "piod").mkdir()
+    assert launch.default_data_dir() == tmp_path / "piod"
+
+
 def test_a_fresh_data_directory_is_fine(tmp_path: Path) -> None:
     assert check_permissions(tmp_path, (tmp_path / "config.ini",)) == []
 
