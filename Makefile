@@ -11,13 +11,13 @@ BIN := .venv/bin
 RUNTIME := .venv/.runtime
 TOOLS := .venv/.tools
 
-.PHONY: run test test-long check lint bench clean
+.PHONY: run test test-long check lint bench deb system-test clean
 
 run: $(RUNTIME)  ## a simulated unit on 127.0.0.1:8000, with its first jobs
 	$(BIN)/python tools/run_unit.py $(PORT) $(DATA_DIR)
 
 test: $(TOOLS)  ## the fast tests
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	$(BIN)/python -m pytest -n auto $(TEST_ARGS)
 
 test-long: $(TOOLS)  ## closed loops, kill storms, long property tests; LONG=0.2 shortens them
 	PIOD_LONG=$(LONG) $(BIN)/python -m pytest -m long -s $(TEST_ARGS)
@@ -31,6 +31,12 @@ check: lint test  ## all that must hold before a commit
 
 bench: $(RUNTIME)  ## figures, each beside a baseline of the same run
 	$(BIN)/python -m bench
+
+deb:  ## the Debian package, in build/deb; DEB_BUILD_OPTIONS=nocheck leaves its tests out
+	tools/build_deb.sh
+
+system-test: $(TOOLS)  ## the package, installed in a chroot and booted in a container; as root
+	$(BIN)/python -m pytest -m 'package or machine' -s $(TEST_ARGS)
 
 clean:
 	rm -rf .venv .run build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
