@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.machine.tree import a_copy, tree_for
+from tests.machine.tree import changeable, tree_for
 from tests.package.installing import NEXT_VERSION, Debian, build
 
 
@@ -27,11 +26,10 @@ def next_deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def debian(tmp_path: Path, deb: Path) -> Iterator[Debian]:
+def debian(deb: Path) -> Iterator[Debian]:
     """A Debian with what piod depends on, but not piod."""
-    tree = a_copy(tree_for(deb), tmp_path / "tree")
-    yield Debian(tree)
-    shutil.rmtree(tree)
+    with changeable(tree_for(deb)) as tree:
+        yield Debian(tree)
 
 
 @pytest.fixture(scope="session")
