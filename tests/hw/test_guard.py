@@ -149,7 +149,7 @@ def test_signals_to_the_whole_group_leave_the_guard_on_duty(unit: Unit, guarded:
     guarded.on("pwm:12", time.monotonic())
     reports(guarded, 1)  # it has come up
     unit.turn_on(unit.pump)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGABRT):
         os.kill(guarded.pid, number)
     guarded.on("pwm:12", time.monotonic())
     wait_until(lambda: is_off(unit.pump), 2)
