@@ -141,7 +141,7 @@ def _turn_off(parsed: argparse.Namespace, data_dir: Path, *, daemon_lives: bool)
     """Every output off; what was done, in words."""
     from piod import launch
 
-    pins = launch.output_pins(
+    outputs = launch.outputs_of(
         data_dir,
         launch.configuration(data_dir).current(),
         simulate=parsed.simulate,
@@ -149,7 +149,7 @@ def _turn_off(parsed: argparse.Namespace, data_dir: Path, *, daemon_lives: bool)
         model=parsed.model,
     )
     lines, _ = launch.turn_outputs_off(
-        data_dir, pins, simulate=parsed.simulate, daemon_lives=daemon_lives
+        data_dir, outputs, simulate=parsed.simulate, daemon_lives=daemon_lives
     )
     return lines
 

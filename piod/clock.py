@@ -40,6 +40,13 @@ MAX_LAG_WALL_S = 1.0
 MAX_STARVATION_WALL_S = 0.05
 """How long a busy event loop may keep a due timer waiting, at a limited pace."""
 
+SETTLE_TURNS = 100
+"""Turns of a busy event loop after a step, before a due timer is stepped to all the same.
+
+What the last timers began, a reading of a sensor and what follows from it, is done by
+then: its own deadlines must not come first.
+"""
+
 
 def timestamp(unix_s: float) -> str:
     """UTC, ISO 8601, milliseconds, ``Z``: ``2026-01-31T12:45:00.123Z``."""
@@ -141,6 +148,8 @@ class SimulatedClock:
         self._order = itertools.count()
         self._timers: list[tuple[float, int, _SimulatedTimer]] = []
         self._holds = 0
+        self._turns = 0
+        """Of the event loop, since the last step."""
         self._unlimited_until = 0.0
         self._anchor_now = 0.0
         self._anchor_wall = time.monotonic()
@@ -229,7 +238,8 @@ class SimulatedClock:
         One that never comes to rest must not starve the schedules: a timer that is
         overdue by more than MAX_STARVATION_WALL_S is stepped to all the same.
         """
-        if self.scale is None or self._holds or not self._timers:
+        self._turns += 1
+        if self.scale is None or self._holds or not self._timers or self._turns < SETTLE_TURNS:
             return
         paced, due = self._paced(), self._timers[0][0]
         if paced is not None and paced - due > MAX_STARVATION_WALL_S * self.scale:
@@ -253,6 +263,7 @@ class SimulatedClock:
 
     def _step_to(self, due: float) -> None:
         self._now = max(self._now, due)
+        self._turns = 0
         loop = asyncio.get_running_loop()
         timers = self._timers
         while timers and timers[0][0] <= due:

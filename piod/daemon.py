@@ -23,21 +23,24 @@ from aiohttp import web
 
 from piod import __version__
 from piod.actors.actor import Actor, Life, Ref
-from piod.actors.buses.bus import Bus, BusState
+from piod.actors.buses.bus import Bus, BusState, OutputBus
 from piod.actors.buses.gpio import GpioBus
-from piod.actors.buses.i2c import I2cBus
+from piod.actors.buses.i2c import BusAccess, I2cBus
+from piod.actors.buses.led import LedBus
 from piod.actors.buses.pwm import PwmBus
 from piod.actors.clock_watch import PATIENCE_S, AwaitTrust, ClockWatch, rebooted_since
 from piod.actors.guardian import Guardian
 from piod.actors.hardware_check import HardwareCheck
 from piod.actors.health import Health
+from piod.actors.heater import HeaterInterlock
 from piod.actors.hub import Hub
 from piod.actors.job import JobRecord, Publisher
-from piod.actors.jobs import JobFilter, Jobs, ResumeLost, Running, Stop
+from piod.actors.jobs import JobFilter, Jobs, ResumeLost, Run, Running, Stop
 from piod.actors.model import ModelKey, UnitModel, remembered_model
 from piod.actors.recorder import Recorder
+from piod.actors.resume import RunRequest
 from piod.actors.supervisor import Supervisor
-from piod.actors.system import UPDATE_TIMEOUT_S, AwaitUpdate, System
+from piod.actors.system import COMMAND_TIMEOUT_S, UPDATE_TIMEOUT_S, AwaitUpdate, PowerOff, System
 from piod.actors.tasks import POWER_LOCK, UPDATE_LOCK, AwaitFree, Outliving, Tasks
 from piod.actors.unit import JobUnit
 from piod.calibrations.store import CalibrationStore, EstimatorStore
@@ -45,22 +48,26 @@ from piod.clock import Clock
 from piod.config import Config, ConfigFiles
 from piod.errors import BusError, PiodError
 from piod.events import JsonValue
+from piod.host import Host, LinuxHost
 from piod.http.application import build_application
 from piod.http.archives import ArchiveHandlers
 from piod.http.calibrations import CalibrationHandlers, EstimatorHandlers
 from piod.http.files import FileHandlers
 from piod.http.jobs import JobHandlers
 from piod.http.plugins import PluginHandlers
+from piod.http.readings import ReadingsHandlers
 from piod.http.simulator import SimulatorHandlers
 from piod.http.system import HardwareHandlers, SystemHandlers
 from piod.http.table.calibrations import calibration_routes, estimator_routes
 from piod.http.table.files import file_routes
 from piod.http.table.jobs import job_routes
 from piod.http.table.plugins import plugin_routes
+from piod.http.table.readings import readings_routes
 from piod.http.table.simulator import simulator_routes
 from piod.http.table.system import system_routes
 from piod.http.tasks import TaskHandlers
 from piod.http.unit import UnitHandlers
+from piod.hw.drivers import led_driver, thermometer
 from piod.hw.guard import GuardLink
 from piod.hw.models import Models
 from piod.hw.ports import GpioPort, I2cPort, PwmPort
@@ -75,8 +82,10 @@ from piod.restarts import FOR_EVER
 from piod.storage import imports
 from piod.storage.files import remove_temporary_files
 from piod.storage.installation import take_over_pointers
+from piod.storage.layout import READINGS_NAME
 from piod.storage.ledger import Ledger
 from piod.storage.pointers import ActivePointers
+from piod.storage.readings import Readings
 from piod.storage.tree import Tree
 from piod.system import SystemPort
 
@@ -136,7 +145,10 @@ class Daemon:
         buses: Mapping[str, Ref[Bus]],
         hub: Hub,
         ledger: Ledger,
+        readings: Readings,
         clock_watch: Ref[ClockWatch],
+        own_jobs: Sequence[str],
+        config: ConfigFiles,
         application: web.Application,
     ) -> None:
         self.unit_name = unit_name
@@ -145,7 +157,10 @@ class Daemon:
         self.buses = buses
         self.hub = hub
         self.ledger = ledger
+        self.readings = readings
         self.clock_watch = clock_watch
+        self._own_jobs = own_jobs
+        self._config = config
         self.application = application
 
     async def end_jobs(self, reason: str) -> int:
@@ -161,6 +176,19 @@ class Daemon:
         else:
             if ended:
                 log.info("%d jobs have ended", ended)
+
+    async def run_own_jobs(self) -> None:
+        """Run the jobs that belong to the daemon; one that refuses is logged.
+
+        ``[piod] run_<job name> = 0`` leaves one out.
+        """
+        for job_name in self._own_jobs:
+            try:
+                if not self._config.current().boolean("piod", f"run_{job_name}", True):
+                    continue
+                await self.jobs.ask(Run(RunRequest(job_name, {}, job_source="piod")), timeout=600)
+            except PiodError as refusal:
+                log.error("%s does not run: %s", job_name, refusal.message)
 
     async def resume(self) -> list[str]:
         """Start what an outage ended, as far as the configuration says so.
@@ -190,6 +218,7 @@ async def build(
     installer: PackageInstaller | None = None,
     guard: GuardLink | None = None,
     keep_fds: Sequence[int] = (),
+    host: Host | None = None,
     simulator: SimulatorHandlers | None = None,
     before_answer: Callable[[], None] | None = None,
     imported: Callable[[], None] = lambda: None,
@@ -200,9 +229,10 @@ async def build(
     ``kinds`` are the built-in jobs; plugins add theirs. ``installer`` installs
     packages of plugins; without one an install is recorded and runs nothing.
     ``guard`` is the guard's link, if there is one; a new guard inherits
-    ``keep_fds``. ``simulator`` adds the simulator's doors; ``before_answer`` runs
-    before each answer leaves. ``imported`` is called when an import is complete:
-    ``wiring``, ``models`` and the names may be outdated then.
+    ``keep_fds``. ``host`` is the computer, None: this one. ``simulator`` adds the
+    simulator's doors; ``before_answer`` runs before each answer leaves. ``imported`` is
+    called when an import is complete: ``wiring``, ``models`` and the names may be
+    outdated then.
     """
     config.current()  # so that there is a last good one, should it be broken later
     hub = Hub()
@@ -222,22 +252,29 @@ async def build(
         # outputs off before anything else
         pwm = start("pwm bus", lambda: PwmBus(board.pwm, clock, hub))
         gpio = start("gpio bus", lambda: GpioBus(board.gpio))
-        i2c = start("i2c bus", lambda: I2cBus(board.i2c))
+        i2c = start("i2c bus", lambda: I2cBus(board.i2c, clock, hub))
         await asyncio.sleep(0)
-        buses: dict[str, Ref[Bus]] = {"pwm": pwm, "gpio": gpio, "i2c": i2c}
+        leds = start(
+            "led bus",
+            lambda: LedBus(led_driver(BusAccess(i2c, urgent=True), wiring), clock, hub, guard),
+        )
+        await asyncio.sleep(0)
+        buses: dict[str, Ref[Bus]] = {"pwm": pwm, "gpio": gpio, "i2c": i2c, "led": leds}
+        outputs: list[Ref[OutputBus]] = [pwm, leds]
         for bus in buses.values():
             await bus.ask(BusState(), timeout=30)
 
         guardian: Ref[Guardian] | None = None
         if guard is not None:
-            guardian = start("guardian", lambda: Guardian(guard, pwm, keep_fds))
+            guardian = start("guardian", lambda: Guardian(guard, pwm, keep_fds, [leds]))
 
         # in a thread: folders on a slow card
         with clock.hold():
             await asyncio.to_thread((data_dir / "storage").mkdir, parents=True, exist_ok=True)
             await asyncio.to_thread(remove_temporary_files, data_dir / "storage")
         ledger = await Ledger.open(data_dir / "storage" / "piod.sqlite", clock.hold)
-        stack.push_async_callback(_closed_after, supervisor, ledger)
+        readings = Readings(data_dir / "storage" / READINGS_NAME, clock.hold)
+        stack.push_async_callback(_closed_after, supervisor, ledger, readings)
         await imports.settle_at_start(data_dir, ledger, clock.hold)
         cache = config.current().text("storage", "persistent_cache", None)
         pointers_problem = await take_over_pointers(data_dir, cache, ledger, clock.hold)
@@ -271,13 +308,36 @@ async def build(
                 publisher=publisher,
                 pwm=pwm,
                 gpio=gpio,
+                i2c=i2c,
+                leds=leds,
                 wiring=wiring,
                 calibrations=calibrations,
+                estimators=estimators,
                 hub=hub,
+                ledger=ledger,
+                host=host or LinuxHost(data_dir),
+                health=lambda: health.problems(),
+                heater=heater,
+                model=model,
                 clock=clock,
             )
 
-        start("recorder", lambda: Recorder(hub, ledger, clock))
+        async def power_off(reason: str) -> None:
+            await machine.ask(PowerOff(), timeout=COMMAND_TIMEOUT_S)
+
+        heater = start(
+            "heater",
+            lambda: HeaterInterlock(
+                pwm=pwm,
+                pin=wiring.pwm_pins[wiring.heater_pwm_channel],
+                thermometer=thermometer(BusAccess(i2c, urgent=True), wiring),
+                limits=lambda: model.limits,
+                ledger=ledger,
+                power_off=power_off,
+                clock=clock,
+            ),
+        )
+        start("recorder", lambda: Recorder(hub, ledger, readings, clock))
         jobs = start(
             "jobs",
             lambda: Jobs(
@@ -286,7 +346,7 @@ async def build(
                 kinds=registry,
                 make_unit=make_unit,
                 model=model,
-                pwm=pwm,
+                outputs=outputs,
                 ledger=ledger,
                 config=config,
                 hub=hub,
@@ -296,7 +356,7 @@ async def build(
         is_leader = unit_name == leader_name
         machine = start(
             "system",
-            lambda: System(system, is_leader=is_leader, jobs=jobs, pwm=pwm, ledger=ledger),
+            lambda: System(system, is_leader=is_leader, jobs=jobs, outputs=outputs, ledger=ledger),
         )
         clock_watch = start("clock watch", lambda: ClockWatch(clock, system, rebooted=rebooted))
 
@@ -315,7 +375,9 @@ async def build(
             model=model,
             ledger=ledger,
             buses=buses,
+            i2c=i2c,
             guardian=guardian,
+            heater=heater,
             clock_watch=clock_watch,
             found_at_start=[*found_at_start, *([pointers_problem] if pointers_problem else ())],
         )
@@ -363,6 +425,7 @@ async def build(
                 )
             ),
             *estimator_routes(EstimatorHandlers(estimators, unit_name)),
+            *readings_routes(ReadingsHandlers(readings, unit_name)),
             *file_routes(
                 FileHandlers(tree, task_handlers, clock.hold),
                 ArchiveHandlers(
@@ -398,7 +461,10 @@ async def build(
             buses=buses,
             hub=hub,
             ledger=ledger,
+            readings=readings,
             clock_watch=clock_watch,
+            own_jobs=[name for name, kind in kinds.items() if kind.starts_with_daemon],
+            config=config,
             application=application,
         )
         stack.push_async_callback(_power_settled, tasks)
@@ -424,7 +490,11 @@ async def _close(port: PwmPort | GpioPort | I2cPort) -> None:
         log.critical("a bus does not close, the guard looks after it")
 
 
-async def _closed_after(supervisor: Supervisor, ledger: Ledger) -> None:
-    """The ledger closes after the actors that write to it."""
+async def _closed_after(supervisor: Supervisor, ledger: Ledger, readings: Readings) -> None:
+    """The databases close after the actors that write to them."""
     await supervisor.stop_all()
+    try:
+        await readings.close()
+    except PiodError as refusal:
+        log.error("the last readings were not kept: %s", refusal.message)
     await ledger.close()

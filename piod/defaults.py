@@ -68,6 +68,21 @@ D =
 3 =
 4 =
 
+[od_reading.config]
+samples_per_second = 0.2
+# Percent, or auto.
+ir_led_intensity = 80
+# unity: OD in volts, at the brightness of the experiment's first reading; classic: over REF.
+ref_normalization = unity
+# Weight of the old mean of REF; weight of the reading before, the shorter the interval the more.
+pd_reference_ema = 0.75
+smoothing_penalizer = 3.0
+turn_off_leds_during_reading = 1
+duration_between_led_off_and_od_reading = 0.125
+use_dark_offsets = 1
+# Hz of the mains, if it is not to be found out.
+# local_ac_hz = 50
+
 [stirring.config]
 initial_target_rpm = 500
 # First guess, in percent, while no calibration is active.
@@ -102,6 +117,11 @@ initial_alt_media_fraction = 0
 # listen = 0.0.0.0:8000
 # Web pages of other hosts that may use this unit, with commas between.
 # allowed_origins = http://leader.local
+# Days, and number, of readings that are kept; the oldest are forgotten.
+# keep_readings_days = 365
+# keep_readings_rows = 3000000
+# 0: without the monitor (PCB LED, button, checks of the computer).
+# run_monitor = 1
 # Which reactor and HAT this is, when neither the command line nor a leader says.
 # model_name = pioreactor_20ml
 # model_version = 1.1

@@ -115,6 +115,8 @@ class BusError(Unavailable):
     """A hardware bus failed an access (no answer, an error of the kernel driver)."""
 
     default_remediation = "Check the HAT and its cables; the log of piod has the details."
+    item: int | None = None
+    """Which item of a list of accesses failed, from 0."""
 
 
 class DeviceMissing(BusError):

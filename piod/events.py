@@ -76,6 +76,34 @@ class PwmChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class LedsChanged:
+    """What every LED was told, in percent by channel: its owner's level, 0 without one."""
+
+    percent: Mapping[str, float]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class I2cCounts:
+    """Accesses of one I2C chip since the start: all, those tried again, those that failed."""
+
+    accesses: int
+    retries: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class I2cFailed:
+    """An attempt to access a chip failed; ``again``: it is tried again."""
+
+    address: int
+    reason: str
+    again: bool
+    counts: I2cCounts
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class ReadingTaken:
     """A measurement, or what was done: what the history of an experiment consists of.
 
@@ -116,4 +144,13 @@ class LogEmitted:
     at: float
 
 
-Event: TypeAlias = SettingPublished | JobEnded | PidStepped | PwmChanged | ReadingTaken | LogEmitted
+Event: TypeAlias = (
+    SettingPublished
+    | JobEnded
+    | PidStepped
+    | PwmChanged
+    | LedsChanged
+    | I2cFailed
+    | ReadingTaken
+    | LogEmitted
+)

@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from piod.config import Config, ConfigFiles
 from piod.errors import BadRequest, ConfigurationError, Conflict, PiodError
 from piod.hw import safe
 from piod.hw.simulator.run_on import Resumed, output_names, run_on
-from piod.hw.wiring import detect_hat, pins_to_turn_off
+from piod.hw.wiring import detect_hat, led_chip_to_turn_off, pins_to_turn_off
 
 log = logging.getLogger(__name__)
 
@@ -204,10 +204,27 @@ def listen_address(config: Config, simulate: bool) -> tuple[str, int]:
     return host, port
 
 
-def output_pins(
+@dataclass(frozen=True)
+class Outputs:
+    """Every output of a unit: pins of PWM outputs, and the LEDs' chips with their addresses."""
+
+    pins: tuple[int, ...]
+    led_chips: tuple[tuple[str, int], ...]
+
+    def and_those(self, before: Outputs | None) -> Outputs:
+        """These, and those that were outputs before."""
+        if before is None:
+            return self
+        return Outputs(
+            tuple(sorted({*self.pins, *before.pins})),
+            tuple(sorted({*self.led_chips, *before.led_chips})),
+        )
+
+
+def outputs_of(
     data_dir: Path, config: Config, *, simulate: bool, hat: str | None, model: str | None
-) -> tuple[int, ...]:
-    """The pins of every PWM output; never raises.
+) -> Outputs:
+    """Every output; never raises.
 
     What is wrong with the configuration is logged: it must not keep an output on.
     """
@@ -216,27 +233,32 @@ def output_pins(
     except PiodError as refusal:
         log.warning("Turning off what is usual: %s", refusal.message)
         hardware = Wired(DEFAULT_HAT, None, None)
-    return pins_to_turn_off(data_dir / "hardware", hardware.hat_version, hardware.model)
+    where = (data_dir / "hardware", hardware.hat_version, hardware.model)
+    return Outputs(pins_to_turn_off(*where), (led_chip_to_turn_off(*where),))
 
 
 def turn_outputs_off(
-    data_dir: Path, pins: Sequence[int], *, simulate: bool, daemon_lives: bool = False
+    data_dir: Path, outputs: Outputs, *, simulate: bool, daemon_lives: bool = False
 ) -> tuple[list[str], Resumed | None]:
     """Every output off, from outside; what was done, and the simulated plant as it is now.
 
-    ``pins`` are those of :func:`output_pins`. A simulated plant first runs on with
+    ``outputs`` are those of :func:`outputs_of`. A simulated plant first runs on with
     its outputs as they were left, unless ``daemon_lives``: then it is in the
     daemon's hands.
     """
     if not simulate:
-        return safe.turn_all_off(safe.linux_recipes(pins)), None
+        recipes = safe.linux_recipes(outputs.pins)
+        for chip, address in outputs.led_chips:
+            for output, recipe in safe.led_recipes(chip, address).items():
+                recipes[f"{output} (0x{address:02X})"] = recipe
+        return safe.turn_all_off(recipes), None
     resumed = None
     if not daemon_lives:
         try:
             resumed = run_on(data_dir / "simulator", time.time())
         except OSError as error:
             log.warning("The simulated plant could not be brought up to now: %s", error)
-    recipes = safe.simulated_recipes(str(data_dir), output_names(pins))
+    recipes = safe.simulated_recipes(str(data_dir), output_names(outputs.pins))
     return safe.turn_all_off(recipes), resumed
 
 
@@ -259,19 +281,19 @@ def decide(
     time_scale: float,
     seed: int,
     verbose: bool,
-    pins_before: Sequence[int] = (),
+    outputs_before: Outputs | None = None,
 ) -> Launch:
     """Turn every output off and decide the rest; None: not named on the command line.
 
     Outputs come first: what is wrong with the rest is refused after that. Then an
     interrupted import is completed, and a simulated unit's missing files are made.
-    ``pins_before``: of outputs under a wiring that was in force before.
+    ``outputs_before``: those under a wiring that was in force before.
     """
     unit = unit_name or machine_name()
     config = configuration(data_dir)
-    pins = output_pins(data_dir, config.current(), simulate=simulate, hat=hat, model=model)
-    pins = tuple(sorted({*pins, *pins_before}))
-    lines, resumed = turn_outputs_off(data_dir, pins, simulate=simulate)
+    outputs = outputs_of(data_dir, config.current(), simulate=simulate, hat=hat, model=model)
+    outputs = outputs.and_those(outputs_before)
+    lines, resumed = turn_outputs_off(data_dir, outputs, simulate=simulate)
     # only now: nothing that is not needed for that is imported before the outputs are off
     from piod.storage.permissions import check_permissions
     from piod.storage.swap import recover
@@ -281,8 +303,8 @@ def decide(
         log.warning("%s", problem)
     if recover(data_dir):
         # the interrupted import may have brought the wiring, only now in its place
-        pins = output_pins(data_dir, config.current(), simulate=simulate, hat=hat, model=model)
-        lines += turn_outputs_off(data_dir, pins, simulate=simulate, daemon_lives=True)[0]
+        outputs = outputs_of(data_dir, config.current(), simulate=simulate, hat=hat, model=model)
+        lines += turn_outputs_off(data_dir, outputs, simulate=simulate, daemon_lives=True)[0]
     if simulate:
         from piod.defaults import write_defaults
 
@@ -328,7 +350,7 @@ def decide(
             time_scale=time_scale,
             seed=seed,
             verbose=verbose,
-            pins_before=pins,
+            outputs_before=outputs,
         ),
         identity=identity,
     )

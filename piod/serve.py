@@ -32,7 +32,6 @@ from piod.hw.guard import BEAT_EVERY_S, GuardLink
 from piod.hw.simulator.system import PowerAction, SimulatedSystem
 from piod.launch import Launch
 from piod.listening import Sockets, serving
-from piod.storage.ledger import Ledger
 from piod.systemd import FromSystemd, Notifier
 from piod.units import Parts, real_unit, simulated_unit
 
@@ -48,6 +47,8 @@ ASK_TIMEOUT_S = 5.0
 DAY_S = 86_400.0
 KEEP_DAYS = 365.0
 KEEP_JOBS = 10_000
+KEEP_READINGS = 3_000_000
+"""About 150 MB: a month of OD every five seconds, with all that goes with it."""
 
 
 def serve(launch: Launch, guard: GuardLink, given: FromSystemd) -> int:
@@ -191,7 +192,8 @@ class _Lives:
             if not self._ending.for_good:
                 self._notifier.ready()
             async with _meanwhile(
-                _prune_daily(daemon.ledger, launch.config),
+                _prune_daily(daemon, launch.config),
+                daemon.run_own_jobs(),
                 _resume(daemon),
                 self._start_anew_after_import(parts),
                 self._reload_on_hangup(daemon, parts),
@@ -282,7 +284,8 @@ async def _tell_status(daemon: Daemon, notifier: Notifier) -> None:
     with daemon.hub.subscribe() as events:
         while True:
             try:
-                running = await daemon.jobs.ask(Running(), timeout=ASK_TIMEOUT_S)
+                which = JobFilter(long_running=False)
+                running = await daemon.jobs.ask(Running(which), timeout=ASK_TIMEOUT_S)
             except PiodError as refusal:
                 text = f"the jobs do not answer: {refusal.message}"
             else:
@@ -309,15 +312,20 @@ async def _resume(daemon: Daemon) -> None:
         log.error("lost jobs could not be resumed: %s", refusal.message)
 
 
-async def _prune_daily(ledger: Ledger, config: ConfigFiles) -> None:
+async def _prune_daily(daemon: Daemon, config: ConfigFiles) -> None:
     """Bound the history by age and size; at start, then once a day of wall time."""
     while True:
         current = config.current()
         try:
-            await ledger.prune(
+            await daemon.ledger.prune(
                 time.time(),
                 current.number("piod", "keep_history_days", KEEP_DAYS, minimum=1),
                 current.integer("piod", "keep_history_jobs", KEEP_JOBS, minimum=1),
+            )
+            await daemon.readings.prune(
+                time.time(),
+                current.number("piod", "keep_readings_days", KEEP_DAYS, minimum=1),
+                current.integer("piod", "keep_readings_rows", KEEP_READINGS, minimum=1000),
             )
         except PiodError as refusal:
             log.error("the history could not be pruned: %s", refusal.message)

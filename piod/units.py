@@ -22,8 +22,9 @@ from piod.errors import ConfigurationError
 from piod.http.simulator import SimulatorHandlers
 from piod.hw.guard import GuardLink
 from piod.hw.models import Models, load_models
+from piod.hw.safe import led_recipes
 from piod.hw.simulator.system import SimulatedSystem
-from piod.hw.wiring import Wiring, load_wiring
+from piod.hw.wiring import Wiring, led_chip, load_wiring
 from piod.launch import SIMULATED_MODEL, Identity, Launch
 from piod.machine import Machine
 from piod.system import SystemPort
@@ -73,6 +74,9 @@ async def real_unit(
     from piod.plugins.pip_installer import PipInstaller, choose_environment
 
     wiring = parts.wiring
+    chip = led_chip(wiring.hat_version)
+    for output, recipe in led_recipes(chip, wiring.dac_address).items():
+        guard.register(output, recipe)
     board = LinuxBoard(
         pwm_pins=tuple(wiring.pwm_pins.values()),
         lines=[
@@ -124,6 +128,8 @@ async def simulated_unit(
             wiring=parts.wiring,
             roles=parts.plugged_in,
             capacity_ml=model.limits.reactor_capacity_ml,
+            max_fill_ml=model.limits.reactor_max_fill_volume_ml,
+            config=launch.config.current(),
             resumed=launch.resumed_plant,
             seed=launch.seed,
             guard=guard,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -41,12 +40,12 @@ def test_a_start_completes_an_import_that_was_cut_off_and_outputs_are_off_by_its
         with pytest.raises(Killed):
             imports.install(root, "now")
     assert not (root / "hardware").exists()
-    turned_off: list[Sequence[int]] = []
+    turned_off: list[launch.Outputs] = []
     real_turn_off = launch.turn_outputs_off
 
-    def turn_off(data_dir: Path, pins: Sequence[int], **options: bool) -> object:
-        turned_off.append(pins)
-        return real_turn_off(data_dir, pins, **options)
+    def turn_off(data_dir: Path, outputs: launch.Outputs, **options: bool) -> object:
+        turned_off.append(outputs)
+        return real_turn_off(data_dir, outputs, **options)
 
     monkeypatch.setattr(launch, "turn_outputs_off", turn_off)
     lock_fd = launch.lock(root)
@@ -71,4 +70,4 @@ def test_a_start_completes_an_import_that_was_cut_off_and_outputs_are_off_by_its
     assert (root / "storage/notes.txt").read_text() == NEW["storage/notes.txt"]
     assert decided.outputs_not_off == []
     # at once, by what can be guessed; and when the wiring is there, by that
-    assert [26 in pins for pins in turned_off] == [False, True]
+    assert [26 in outputs.pins for outputs in turned_off] == [False, True]

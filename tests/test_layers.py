@@ -28,6 +28,7 @@ BOTTOM = {
     "clock",
     "config",
     "events",
+    "host",
     "restarts",
     "yaml_text",
     "system",

@@ -15,13 +15,16 @@ from typing import Any
 from aiohttp.test_utils import TestClient, TestServer
 
 from piod.clock import SimulatedClock
-from piod.config import ConfigFiles
+from piod.config import DEFAULT_PWM_ROLES, ConfigFiles
 from piod.daemon import Daemon, build
+from piod.host import Host
 from piod.http.simulator import SimulatorHandlers
 from piod.hw.models import load_models
 from piod.hw.simulator.board import SimulatedBoard
-from piod.hw.simulator.i2c import chips_of
+from piod.hw.simulator.chips import chips_of
 from piod.hw.simulator.plant import Plant
+from piod.hw.simulator.pumps import ROLES
+from piod.hw.simulator.surroundings import USUAL_ANGLES
 from piod.hw.simulator.system import PowerAction, SimulatedSystem
 from piod.hw.wiring import load_wiring
 from piod.jobs.job import Job
@@ -126,16 +129,27 @@ async def running_unit(
     default_model: tuple[str, str] | None = MODEL,
     leader_name: str = "leader01",
     hat_version: str = "1.2",
+    wired_for: tuple[str, str] = MODEL,
+    angles: Mapping[str, str] = USUAL_ANGLES,
     system: SystemPort | None = None,
+    host: Host | None = None,
 ) -> AsyncIterator[Unit]:
     """A unit on ``data_dir`` for as long as the context lasts.
 
-    ``system``: instead of the simulated machine.
+    ``wired_for``: the model whose photodiodes it has; ``angles``: theirs, by signal.
+    ``system``: instead of the simulated machine. ``host``: instead of this computer.
     """
     if config_ini is not None:
         (data_dir / "config.ini").write_text(config_ini)
-    wiring = load_wiring(data_dir / "hardware", hat_version, MODEL)
-    plant = Plant(seed=seed, stirring_pin=STIRRING_PIN, volume_ml=15, capacity_ml=20)
+    wiring = load_wiring(data_dir / "hardware", hat_version, wired_for)
+    plant = Plant(
+        seed=seed,
+        stirring_pin=STIRRING_PIN,
+        heating_pin=wiring.pwm_pins[wiring.heater_pwm_channel],
+        pump_pins={role: wiring.pwm_pins[DEFAULT_PWM_ROLES[role]] for role in ROLES},
+        volume_ml=15,
+        capacity_ml=20,
+    )
     board = SimulatedBoard(
         clock,
         plant=plant,
@@ -144,6 +158,7 @@ async def running_unit(
         button_line=wiring.button_pin,
         led_line=wiring.led_pin,
         i2c_chips=chips_of(wiring),
+        angles=angles,
     )
     power: list[PowerAction] = []
     machine = SimulatedSystem(data_dir / "simulator", clock, power.append)
@@ -163,6 +178,7 @@ async def running_unit(
             fixed_model=fixed_model,
             default_model=default_model,
             kinds=kinds,
+            host=host,
             simulator=SimulatorHandlers(board, clock, machine),
         ) as daemon,
         TestClient(TestServer(daemon.application)) as client,

@@ -10,7 +10,8 @@ from piod.actors.gate import Gate
 from piod.actors.model import UnitModel
 from piod.actors.resume import RunRequest
 from piod.config import Config, ConfigFiles
-from piod.errors import BadRequest, NotFound, TooManyRequests
+from piod.errors import BadRequest, TooManyRequests
+from piod.jobs.automation import find_kind
 from piod.jobs.job import Job, OptionValue
 
 RATE_LIMIT_S = 1.0
@@ -29,7 +30,7 @@ class Admitted:
 
 
 class Admission:
-    """Examines requests. ``kinds`` are the known jobs by name."""
+    """Examines requests. ``kinds`` are the known jobs by their ``kind_name``."""
 
     def __init__(
         self, kinds: Mapping[str, type[Job]], config: ConfigFiles, model: UnitModel, gate: Gate
@@ -47,7 +48,7 @@ class Admission:
         Raises NotFound for an unknown job, BadRequest that names what is wrong, Conflict
         for another model, or while no new jobs are let in.
         """
-        kind = self._kind(request.job_name)
+        kind = find_kind(self._kinds, request.job_name, request.options)
         options = kind.parse_options(request.options)
         for section, key, _ in request.config_overrides:
             if section in WIRING_SECTIONS:
@@ -73,13 +74,3 @@ class Admission:
                 f"{RATE_LIMIT_S:g} s ago"
             )
         self._slots[slot] = now
-
-    def _kind(self, job_name: str) -> type[Job]:
-        kind = self._kinds.get(job_name)
-        if kind is None:
-            known = ", ".join(sorted(self._kinds))
-            raise NotFound(
-                f"there is no job named {job_name!r}",
-                remediation=f"The jobs of this unit are: {known}.",
-            )
-        return kind

@@ -2,7 +2,7 @@
 
 It beats from the event loop, so that a hung loop is noticed; it starts the guard
 anew when it dies; and when the guard has turned outputs off it ends every lease,
-so that no job goes on believing that its output is on.
+so that no job goes on believing that its output is on. ``others`` are the buses beside pwm.
 
 Message: :class:`GuardState`.
 """
@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 
 from piod.actors.actor import Actor, Message, Ref
-from piod.actors.buses.bus import ASK_TIMEOUT_S
+from piod.actors.buses.bus import ASK_TIMEOUT_S, OutputBus, RevokeAll
 from piod.actors.buses.pwm import PwmBus, Revoke
 from piod.errors import PiodError
 from piod.hw.guard import BEAT_EVERY_S, GuardLink
@@ -45,10 +45,17 @@ class GuardState(Message["Guardian", GuardReport]):
 class Guardian(Actor[GuardState]):
     """Keeps the guard alive and listens to it. ``keep_fds`` go to a new guard, too."""
 
-    def __init__(self, link: GuardLink, pwm: Ref[PwmBus], keep_fds: Sequence[int]) -> None:
+    def __init__(
+        self,
+        link: GuardLink,
+        pwm: Ref[PwmBus],
+        keep_fds: Sequence[int],
+        others: Sequence[Ref[OutputBus]] = (),
+    ) -> None:
         super().__init__("guardian")
         self._link = link
         self._pwm = pwm
+        self._others = tuple(others)
         self._keep_fds = keep_fds
         self._restarts = 0
         self._pause = RESTART_PAUSE_S[0]
@@ -103,9 +110,14 @@ class Guardian(Actor[GuardState]):
         why, _, output = rest.partition(" ")
         if why == "deadline" and output.startswith("pwm:"):
             message = Revoke("the guard turned it off, its time was over", int(output[4:]))
-        else:
-            message = Revoke("the daemon hung, and the guard turned every output off")
+            await self._end_leases(self._pwm.ask(message, timeout=ASK_TIMEOUT_S))
+            return
+        all_off = RevokeAll("the daemon hung, and the guard turned every output off")
+        for bus in (self._pwm, *self._others):
+            await self._end_leases(bus.ask(all_off, timeout=ASK_TIMEOUT_S))
+
+    async def _end_leases(self, asked: Coroutine[object, object, None]) -> None:
         try:
-            await self._pwm.ask(message, timeout=ASK_TIMEOUT_S)
+            await asked
         except PiodError as refusal:
             log.error("leases could not be ended: %s", refusal.message)

@@ -7,8 +7,10 @@ from dataclasses import asdict
 
 from piod.actors.actor import Ref
 from piod.actors.buses.bus import Bus, BusState
+from piod.actors.buses.i2c import DeviceStatistics, I2cBus
 from piod.actors.clock_watch import ClockReport, ClockState, ClockWatch
 from piod.actors.guardian import Guardian, GuardState
+from piod.actors.heater import HeaterInterlock, InterlockState
 from piod.actors.model import UnitModel
 from piod.config import ConfigFiles
 from piod.errors import PiodError
@@ -32,7 +34,9 @@ class Health:
         model: UnitModel,
         ledger: Ledger,
         buses: Mapping[str, Ref[Bus]],
+        i2c: Ref[I2cBus],
         guardian: Ref[Guardian] | None,
+        heater: Ref[HeaterInterlock],
         clock_watch: Ref[ClockWatch],
         found_at_start: Sequence[str] = (),
     ) -> None:
@@ -40,12 +44,21 @@ class Health:
         self._model = model
         self._ledger = ledger
         self._buses = buses
+        self._i2c = i2c
         self._guardian = guardian
+        self._heater = heater
         self._clock_watch = clock_watch
         self._found_at_start = tuple(found_at_start)
 
+    async def problems(self) -> Sequence[str]:
+        """What is wrong, in words."""
+        found = (await self.examine())["problems"]
+        return [str(problem) for problem in found] if isinstance(found, list) else []
+
     async def examine(self) -> Mapping[str, object]:
-        """``problems`` in words, the ``model``, the ``clock``, and the last ``lost_jobs``."""
+        """``problems`` in words, the ``model``, the ``clock``, the last ``lost_jobs``, and
+        the accesses of each chip since the start (``i2c``).
+        """
         problems = list(self._found_at_start)
         self._config.current()
         if self._config.problem is not None:
@@ -62,6 +75,12 @@ class Health:
                     problems.append("the guard process is not running")
             except PiodError as refusal:
                 problems.append(f"guard: {refusal.message}")
+        try:
+            trip = (await self._heater.ask(InterlockState(), timeout=ASK_TIMEOUT_S)).trip
+        except PiodError as refusal:
+            trip = refusal.message
+        if trip is not None:
+            problems.append(f"the heater is off until its interlock is reset: {trip}")
         replaced = self._ledger.database.replaced_corrupt
         if replaced is not None:
             problems.append(f"the ledger was corrupt and was set aside as {replaced.name}")
@@ -78,6 +97,7 @@ class Health:
         key = self._model.key
         return {
             "problems": problems,
+            "i2c": await self._of_chips(),
             "model": None if key is None else {"name": key[0], "version": key[1]},
             "clock": {
                 "synchronised": clock.synchronised,
@@ -95,6 +115,13 @@ class Health:
             ],
         }
 
+    async def _of_chips(self) -> Mapping[str, object]:
+        try:
+            counted = await self._i2c.ask(DeviceStatistics(), timeout=ASK_TIMEOUT_S)
+        except PiodError:
+            return {}  # told as a problem of its bus
+        return {f"0x{address:02X}": asdict(counts) for address, counts in counted.items()}
+
     async def _of_bus(self, name: str, bus: Ref[Bus]) -> list[str]:
         try:
             report = await bus.ask(BusState(), timeout=ASK_TIMEOUT_S)
@@ -102,6 +129,6 @@ class Health:
             return [f"{name} bus: {refusal.message}"]
         problems = [] if report.problem is None else [f"{name} bus: {report.problem}"]
         return problems + [
-            f"{name} output GPIO {pin} of {owner} is not confirmed to be off; piod keeps trying"
-            for pin, owner in report.going_off.items()
+            f"{name} output {output} of {owner} is not confirmed to be off; piod keeps trying"
+            for output, owner in report.going_off.items()
         ]

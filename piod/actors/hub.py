@@ -2,16 +2,19 @@
 
 Publishing never waits. A subscriber that falls behind loses its oldest events
 and is told how many (:class:`Lagged`); it never slows a job.
+
+The hub also knows what running jobs publish now: :meth:`Hub.settings_of`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
-from piod.events import Event
+from piod.events import Event, JsonValue, SettingPublished
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,43 @@ class Hub:
 
     def __init__(self) -> None:
         self._subscriptions: set[Subscription] = set()
+        self._settings: dict[str, dict[str, JsonValue]] = {}
+        """Of jobs that live, native values by job id and setting."""
+        self._ids: dict[str, list[str]] = {}
+        """Of the same jobs by name, the oldest first."""
 
     def publish(self, event: Event) -> None:
         """Hand ``event`` to every subscriber, now, without waiting."""
+        if isinstance(event, SettingPublished):
+            self._retain(event)
         for subscription in self._subscriptions:
             subscription._offer(event)
+
+    def settings_of(self, job_name: str) -> Mapping[str, JsonValue] | None:
+        """What the job of that name publishes now, of several the newest; None: none lives."""
+        ids = self._ids.get(job_name)
+        return dict(self._settings[ids[-1]]) if ids else None
+
+    def forget_jobs(self) -> None:
+        """No job lives any more."""
+        self._settings.clear()
+        self._ids.clear()
+
+    def _retain(self, event: SettingPublished) -> None:
+        job_id, job_name = event.job.job_id, event.job.job_name
+        if event.setting == "$state" and event.value in ("disconnected", "lost"):
+            if self._settings.pop(job_id, None) is not None:
+                self._ids[job_name].remove(job_id)
+            return
+        if job_id not in self._settings:
+            if event.value is None:
+                return
+            self._settings[job_id] = {}
+            self._ids.setdefault(job_name, []).append(job_id)
+        if event.value is None:
+            self._settings[job_id].pop(event.setting, None)
+        else:
+            self._settings[job_id][event.setting] = event.value
 
     def subscribe(self, capacity: int = 1000) -> Subscription:
         """Receive every event from now on; at most ``capacity`` wait to be read."""

@@ -71,6 +71,8 @@ class JobRecord:
     options: dict[str, OptionValue]
     config: Config
     """The configuration that the job started with, its overrides applied."""
+    started_s: float = 0.0
+    """When it was first started, on the clock's monotonic scale."""
     settings: dict[str, str] = field(default_factory=dict)
     choices: dict[str, JsonValue] = field(default_factory=dict)
     """What persons set, of the settings that are kept over a restart."""
@@ -210,13 +212,16 @@ class JobActor(Actor[JobMessage]):
             changes, state = self._parse(values)
             job.check(changes)
             declared = {setting.name: setting for setting in self._record.kind.all_settings()}
+            before = dict(self._record.settings)
             for setting, value in changes.items():
-                before = self._record.settings.get(setting)
                 job.change(setting, value)
+            if changes:
+                await job.changed()
+            for setting, value in changes.items():
                 if declared[setting].kept:
                     self._record.choices[setting] = value
-                after = self._record.settings.get(setting)
-                self._log.info("updated %s from %.40s to %.40s", setting, before, after)
+                was, now = before.get(setting), self._record.settings.get(setting)
+                self._log.info("updated %s from %.40s to %.40s", setting, was, now)
             if state is not None and state != self._record.state:
                 await self._change_state(job, state)
             if state == "disconnected":

@@ -21,17 +21,25 @@ from typing import assert_never
 
 from piod.actors.actor import Actor, ActorGone, AskTimeout, Message, Ref
 from piod.actors.admission import Admission
-from piod.actors.buses.pwm import AllReleased, PwmBus
+from piod.actors.buses.bus import AllReleased, OutputBus
 from piod.actors.gate import Gate, Hold
 from piod.actors.hub import Hub
-from piod.actors.job import AwaitReady, JobActor, JobRecord, MakeUnit, Publisher, State
+from piod.actors.job import (
+    AwaitReady,
+    ChangeSettings,
+    JobActor,
+    JobRecord,
+    MakeUnit,
+    Publisher,
+    State,
+)
 from piod.actors.model import UnitModel
 from piod.actors.resume import RunRequest, title, to_resume
 from piod.actors.supervisor import Child, Supervisor
 from piod.clock import Clock, timestamp
 from piod.config import ConfigFiles
 from piod.errors import BusError, Conflict, PiodError
-from piod.events import JobEnded
+from piod.events import JobEnded, JsonValue
 from piod.jobs.job import RESTARTS, STATE, Job
 from piod.storage.ledger import Ledger
 from piod.storage.rows import JobRow, LostJobs
@@ -157,7 +165,7 @@ class Jobs(Actor[JobsMessage]):
         kinds: Mapping[str, type[Job]],
         make_unit: MakeUnit,
         model: UnitModel,
-        pwm: Ref[PwmBus],
+        outputs: Sequence[Ref[OutputBus]],
         ledger: Ledger,
         config: ConfigFiles,
         hub: Hub,
@@ -169,7 +177,7 @@ class Jobs(Actor[JobsMessage]):
         self._kinds = kinds
         self._make_unit = make_unit
         self._model = model
-        self._pwm = pwm
+        self._outputs = tuple(outputs)
         self._ledger = ledger
         self._config = config
         self._hub = hub
@@ -181,6 +189,7 @@ class Jobs(Actor[JobsMessage]):
         self._lost = LostJobs((), None)
 
     async def starting(self) -> None:
+        self._hub.forget_jobs()
         self._lost = await self._ledger.close_lost(timestamp(self._clock.time()))
         for row in self._lost.jobs:
             log.warning("%s (job %s) was lost with the daemon", row.job_name, row.job_id)
@@ -191,7 +200,7 @@ class Jobs(Actor[JobsMessage]):
     async def receive(self, message: JobsMessage) -> object:
         match message:
             case CheckRun(request):
-                self._admission.take_slot(request, busy=bool(self._jobs))
+                self._admission.take_slot(request, busy=self._busy)
                 return None
             case Run(request):
                 self._leave_lost(JobFilter(job_name=request.job_name))
@@ -214,6 +223,11 @@ class Jobs(Actor[JobsMessage]):
             case _:
                 assert_never(message)
 
+    @property
+    def _busy(self) -> bool:
+        """Whether jobs run; the daemon's own go by no model."""
+        return bool(self._matching(JobFilter(long_running=False)))
+
     def _matching(self, which: JobFilter) -> list[_Job]:
         return [job for job in self._jobs.values() if which.matches(job.record.row)]
 
@@ -225,13 +239,16 @@ class Jobs(Actor[JobsMessage]):
     # -- running ------------------------------------------------------------------
 
     def _start(self, request: RunRequest) -> asyncio.Future[str]:
-        admitted = self._admission.examine(request, busy=bool(self._jobs))
+        admitted = self._admission.examine(request, busy=self._busy)
         kind = admitted.kind
         if not request.active:
             raise Conflict(
                 f"this unit is not active, so {request.job_name} does not start",
                 remediation="Activate the unit in the inventory of its leader.",
             )
+        changes = kind.update(admitted.options)
+        for job in self._matching(JobFilter(job_name=request.job_name)) if changes else ():
+            return self.later(self._update(job, changes or {}, request))
         if kind.one_at_a_time:
             for job in self._matching(JobFilter(job_name=request.job_name)):
                 raise Conflict(
@@ -254,13 +271,32 @@ class Jobs(Actor[JobsMessage]):
             config_overrides=list(request.config_overrides),
             reason=None,
         )
-        job = _Job(JobRecord(row, kind, admitted.options, admitted.config))
+        started_s = self._clock.monotonic()
+        job = _Job(JobRecord(row, kind, admitted.options, admitted.config, started_s))
         self._model.take(request.model)
         self._jobs[row.job_id] = job
         publisher = Publisher(job.record, self._hub, self._clock)
         publisher.state("init")
         self.spawn(self._live(job, publisher))
         return job.ready
+
+    async def _update(
+        self, job: _Job, changes: Mapping[str, JsonValue], request: RunRequest
+    ) -> str:
+        """Change a job that runs already, in place of a second one; its id."""
+        try:
+            job_id = await asyncio.shield(job.ready)
+        except PiodError:
+            await job.ended
+            return await self._start(request)
+        try:
+            await job.ref.ask(ChangeSettings(changes), timeout=START_TIMEOUT_S)
+        except ActorGone:
+            await asyncio.wait({job.ended}, timeout=OFF_TIMEOUT_S)
+            if not job.ended.done():
+                raise
+            return await self._start(request)  # it was about to end
+        return job_id
 
     async def _live(self, job: _Job, publisher: Publisher) -> None:
         """One job, from its row in the ledger to the confirmation of its end."""
@@ -270,6 +306,8 @@ class Jobs(Actor[JobsMessage]):
             await self._model.keep()
             await self._ledger.add_job(record.row)
         except PiodError as refusal:
+            publisher.take_back()
+            publisher.state("lost")
             self._forget(job, refusal)
             return
         if not job.stopping:
@@ -352,7 +390,8 @@ class Jobs(Actor[JobsMessage]):
         until = time.monotonic() + OFF_TIMEOUT_S
         while (left_s := until - time.monotonic()) > 0:
             try:
-                await self._pwm.ask(AllReleased(owner), timeout=left_s)
+                for bus in self._outputs:
+                    await bus.ask(AllReleased(owner), timeout=left_s)
             except ActorGone:
                 await asyncio.sleep(0.05)  # its bus starts anew, and turns everything off first
             except AskTimeout:

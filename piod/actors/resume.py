@@ -13,6 +13,8 @@ from datetime import datetime
 
 from piod.actors.model import ModelKey
 from piod.config import Config
+from piod.errors import PiodError
+from piod.jobs.automation import find_kind
 from piod.jobs.job import Job
 from piod.storage.rows import JobRow, LostJobs
 
@@ -51,12 +53,11 @@ def to_resume(
     named = {name.strip() for name in config.text("piod", "resume_jobs", "").split(",")} - {""}
     within_min = config.number("piod", "resume_within_min", RESUME_WITHIN_MIN, minimum=0)
     for name in sorted(named):
-        kind = kinds.get(name)
-        if kind is None or not kind.resumable:
-            why = "there is no such job" if kind is None else "it never starts by itself"
+        of_that_name = [kind for kind in kinds.values() if kind.job_name == name]
+        if not any(kind.resumable for kind in of_that_name):
+            why = "it never starts by itself" if of_that_name else "there is no such job"
             log.warning("[piod] resume_jobs: %s is not resumed, %s", name, why)
-    resumable = {name for name in named if name in kinds and kinds[name].resumable}
-    wanted = [row for row in lost.jobs if row.job_name in resumable]
+    wanted = [row for row in lost.jobs if row.job_name in named and _is_resumable(row, kinds)]
     if not wanted or lost.alive_at is None:
         return []
     alive_unix_s = datetime.fromisoformat(lost.alive_at).timestamp()
@@ -76,6 +77,13 @@ def to_resume(
 def title(row: JobRow) -> str:
     """How messages name a job."""
     return f"{row.job_name} (job {row.job_id})"
+
+
+def _is_resumable(row: JobRow, kinds: Mapping[str, type[Job]]) -> bool:
+    try:
+        return find_kind(kinds, row.job_name, row.options).resumable
+    except PiodError:
+        return False  # its plugin is gone
 
 
 def _again(row: JobRow) -> RunRequest:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TypeVar, assert_never
 
 from piod.actors.actor import Actor, Life, Message, Ref
-from piod.actors.buses.pwm import PwmBus, Revoke
+from piod.actors.buses.bus import OutputBus, RevokeAll
 from piod.actors.gate import Hold, no_new_jobs
 from piod.actors.jobs import JobFilter, Jobs, Running, Stop
 from piod.errors import Conflict, PiodError, TooManyRequests, Unavailable
@@ -150,14 +150,14 @@ class System(Actor[SystemMessage]):
         *,
         is_leader: bool,
         jobs: Ref[Jobs],
-        pwm: Ref[PwmBus],
+        outputs: Sequence[Ref[OutputBus]],
         ledger: Ledger,
     ) -> None:
         super().__init__("system")
         self._port = port
         self._is_leader = is_leader
         self._jobs = jobs
-        self._pwm = pwm
+        self._outputs = tuple(outputs)
         self._ledger = ledger
         self._begun_at: dict[str, float] = {}
         """Wall times of the last power action and the last update."""
@@ -233,7 +233,8 @@ class System(Actor[SystemMessage]):
             log.warning("jobs end: %s", reason)
             await self._try(self._jobs.ask(Stop(JobFilter(), reason), timeout=END_JOBS_TIMEOUT_S))
             # whoever else holds an output: a machine that goes down leaves nothing on
-            await self._try(self._pwm.ask(Revoke(reason), timeout=ASK_TIMEOUT_S))
+            for bus in self._outputs:
+                await self._try(bus.ask(RevokeAll(reason), timeout=ASK_TIMEOUT_S))
             await self._try(self._ledger.database.flush())
             await self._call("go down", call())
         except BaseException:  # whatever it was, the unit stays up, and may be used

@@ -3,22 +3,50 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import asdict, dataclass
 
 from piod.actors.actor import Life, Ref
 from piod.actors.buses.bus import ASK_TIMEOUT_S
-from piod.actors.buses.gpio import EdgeCounter, GpioBus
+from piod.actors.buses.gpio import EdgeCounter, GpioBus, LeasedLine, LeaseLine, WatchedLine
+from piod.actors.buses.i2c import BusAccess, I2cBus
+from piod.actors.buses.led import LedBus
+from piod.actors.buses.led_lease import LeasedLeds, LeaseLeds
 from piod.actors.buses.pwm import LeasedPwm, LeasePwm, PwmBus
-from piod.actors.hub import Hub
+from piod.actors.heater import HeaterInterlock
+from piod.actors.hub import Hub, Lagged
 from piod.actors.job import JobRecord, Publisher
+from piod.actors.leased_heater import LeasedHeater
+from piod.actors.model import ModelKey, UnitModel
+from piod.calibrations.estimators import FusedEstimator
 from piod.calibrations.records import Calibration
-from piod.calibrations.store import CalibrationStore
+from piod.calibrations.store import CalibrationStore, EstimatorStore
 from piod.clock import Clock
 from piod.config import Config
 from piod.errors import ConfigurationError, PiodError
-from piod.events import PidStepped
+from piod.events import READING_UNITS, Event, JsonValue, PidStepped, ReadingTaken
+from piod.host import Host
+from piod.hw.drivers import analog_inputs, thermometer
+from piod.hw.models import Limits
+from piod.hw.ports import AnalogInputs, Thermometer
 from piod.hw.wiring import Wiring
+from piod.jobs.instruments import (
+    DigitalOutput,
+    Events,
+    Heater,
+    LedOutputs,
+    LevelInput,
+    Memory,
+    Peers,
+    ReactorLimits,
+)
 from piod.jobs.job import EdgeInput, JobLog, Publish, PwmOutput
+from piod.storage.ledger import Ledger
+from piod.storage.memory import ExperimentMemory
+
+LED_CHANNELS = "ABCD"
 
 
 class JobUnit:
@@ -33,20 +61,36 @@ class JobUnit:
         publisher: Publisher,
         pwm: Ref[PwmBus],
         gpio: Ref[GpioBus],
+        i2c: Ref[I2cBus],
+        leds: Ref[LedBus],
         wiring: Wiring,
         calibrations: CalibrationStore,
+        estimators: EstimatorStore,
         hub: Hub,
+        ledger: Ledger,
+        host: Host,
+        health: Callable[[], Awaitable[Sequence[str]]],
+        heater: Ref[HeaterInterlock],
+        model: UnitModel,
         clock: Clock,
     ) -> None:
         self._record = record
         self._life = life
         self._lost = lost
-        self._publisher = publisher
+        self._publish: Publish = publisher
         self._pwm = pwm
         self._gpio = gpio
+        self._i2c = i2c
+        self._leds = leds
         self._wiring = wiring
         self._calibrations = calibrations
+        self._estimators = estimators
         self._hub = hub
+        self._ledger = ledger
+        self._host = host
+        self._health = health
+        self._heater = heater
+        self._model = model
         self._clock = clock
 
     @property
@@ -59,7 +103,7 @@ class JobUnit:
 
     @property
     def publish(self) -> Publish:
-        return self._publisher
+        return self._publish
 
     @property
     def log(self) -> JobLog:
@@ -70,7 +114,98 @@ class JobUnit:
     def hall_sensor(self) -> EdgeInput:
         return EdgeCounter(self._gpio, self._wiring.hall_pin)
 
+    @property
+    def adc(self) -> AnalogInputs:
+        return analog_inputs(BusAccess(self._i2c), self._wiring)
+
+    @property
+    def thermometer(self) -> Thermometer:
+        return thermometer(BusAccess(self._i2c), self._wiring)
+
+    @property
+    def age_s(self) -> float:
+        return self._clock.monotonic() - self._record.started_s
+
+    def led_channel(self, role: str) -> str:
+        channel = self.config.led_roles().get(role)
+        if channel is None or channel not in tuple(LED_CHANNELS):
+            raise ConfigurationError(
+                f"no LED channel has the role {role!r}"
+                if channel is None
+                else f"[leds] gives the role {role!r} to {channel!r}, which is no LED channel",
+                remediation=f"Give one of {', '.join(LED_CHANNELS)} the role in the section "
+                f"[leds], such as A={role}.",
+            )
+        return channel
+
+    async def lease_leds(self, channels: str) -> LedOutputs:
+        message = LeaseLeds(channels, self._life, self._lost)
+        return LeasedLeds(self._leds, await self._leds.ask(message, timeout=ASK_TIMEOUT_S))
+
+    @property
+    def experiment(self) -> str:
+        return self._record.row.experiment
+
+    @property
+    def memory(self) -> Memory:
+        return ExperimentMemory(self._ledger, self.experiment, self._clock.time)
+
+    @property
+    def peers(self) -> Peers:
+        return _Peers(self._hub)
+
+    @property
+    def host(self) -> Host:
+        return self._host
+
+    async def health(self) -> Sequence[str]:
+        return await self._health()
+
+    @property
+    def button(self) -> LevelInput:
+        return WatchedLine(self._gpio, self._wiring.button_pin)
+
+    def events(self) -> Events:
+        return _Events(self._hub, self.log)
+
+    def record(
+        self,
+        kind: str,
+        value: float,
+        channel: str | None = None,
+        *,
+        at: float | None = None,
+        **details: JsonValue,
+    ) -> None:
+        if kind not in READING_UNITS:
+            raise ValueError(f"{kind!r} is no kind of reading")
+        if not math.isfinite(value):
+            raise ValueError(f"a reading of {kind} must be a finite number, not {value}")
+        at = self._clock.time() if at is None else at
+        self._hub.publish(
+            ReadingTaken(self._record.identity, kind, float(value), channel, details, at)
+        )
+
+    async def lease_pcb_led(self) -> DigitalOutput:
+        line = self._wiring.led_pin
+        await self._gpio.ask(LeaseLine(line, self._life), timeout=ASK_TIMEOUT_S)
+        return LeasedLine(self._gpio, line, self._life)
+
+    @property
+    def limits(self) -> ReactorLimits:
+        return _ReactorLimits(**asdict(self._model.limits), key=self._model.key)
+
+    async def lease_heater(self) -> Heater:
+        heater = LeasedHeater(self._heater)
+        await heater.lease(self._life, self._lost)
+        return heater
+
     async def lease_pwm(self, role: str, *, hz: float) -> PwmOutput:
+        if role == "heating":
+            raise ConfigurationError(
+                "the heater is not a PWM output like others: its interlock drives it",
+                remediation="Lease it with lease_heater.",
+            )
         channel = self.config.pwm_roles().get(role)
         if channel is None:
             raise ConfigurationError(
@@ -78,7 +213,7 @@ class JobUnit:
                 remediation=f"Give a channel the role in the section [PWM], such as 1={role}.",
             )
         heater = self._wiring.heater_pwm_channel
-        if (channel == heater) != (role == "heating"):
+        if channel == heater:
             raise ConfigurationError(
                 f"[PWM] gives the role {role!r} to channel {channel}; the heater is wired to "
                 f"channel {heater}, and that channel drives nothing else",
@@ -97,6 +232,14 @@ class JobUnit:
 
     async def active_calibration(self, device: str) -> Calibration | None:
         return await self._calibrations.active_calibration(device)
+
+    async def active_estimator(self, device: str) -> FusedEstimator | None:
+        return await self._estimators.active(device)
+
+    def part(self, publish: Publish) -> JobUnit:
+        part = copy(self)
+        part._publish = publish
+        return part
 
     def pid_stepped(
         self,
@@ -125,3 +268,36 @@ class JobUnit:
                 at=self._clock.time(),
             )
         )
+
+
+@dataclass(frozen=True)
+class _ReactorLimits(Limits):
+    """The limits of the unit's model, with its key."""
+
+    key: ModelKey | None
+
+
+class _Events:
+    """Each iteration is a subscription to the hub; what is missed is told in the job's log."""
+
+    def __init__(self, hub: Hub, log: JobLog) -> None:
+        self._hub = hub
+        self._log = log
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        with self._hub.subscribe() as subscription:
+            async for event in subscription:
+                if isinstance(event, Lagged):
+                    self._log.warning("%d events were missed: the job is too slow", event.missed)
+                else:
+                    yield event
+
+
+class _Peers:
+    """The running jobs as the hub knows them."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def settings(self, job_name: str) -> Mapping[str, JsonValue] | None:
+        return self._hub.settings_of(job_name)

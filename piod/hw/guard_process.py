@@ -228,19 +228,26 @@ class _Guard:
         ):
             self._hung = True
             held = [o for o in self._recipes if recipes.needs_holder_gone(self._recipes[o])]
+            slow = [o for o in self._recipes if recipes.is_slow(self._recipes[o])]
             for output in self._recipes:
-                if output not in held:
+                if output not in held and output not in slow:
                     self._try(output, now)
             self._report("fired heartbeat")
             for output in held:
                 if output in self._deadlines:
                     self._kill_holder(output)
                     self._try(output, now)
+            for output in slow:
+                self._try(output, now)
 
     def _last_act(self) -> None:
         now = time.monotonic()
         outputs = self._deadlines if self._ended else self._recipes
-        self._failing = {output: now for output in outputs if output in self._recipes}
+        ordered = sorted(
+            (output for output in outputs if output in self._recipes),
+            key=lambda output: recipes.is_slow(self._recipes[output]),
+        )
+        self._failing = dict.fromkeys(ordered, now)
         until = now + LAST_TRIES_S
         while True:
             for output, since in list(self._failing.items()):

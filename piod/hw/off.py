@@ -6,6 +6,7 @@ is one line of text, so that a pipe can carry it:
 
     pwm /sys/class/pwm/pwmchip0/pwm1
     line 17 /dev/gpiochip0
+    i2c 73 0101FF /dev/i2c-1
     simulated pwm:17 pwm:17,pwm:13,led:A /home/pioreactor/.pioreactor/simulator/outputs.json
 
 The guard lives on these few imports: json or dataclasses would double its memory.
@@ -13,9 +14,11 @@ The guard lives on these few imports: json or dataclasses would double its memor
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +49,29 @@ def line_recipe(chip: str, line: int) -> str:
     return _one_line(f"line {line} {os.path.abspath(chip)}")
 
 
+# <linux/i2c-dev.h>: also while a driver of the kernel has the address
+_I2C_SLAVE_FORCE = 0x0706
+_NO_ANSWER = (errno.ENXIO, errno.EREMOTEIO)
+_I2C_ATTEMPTS = 4
+_I2C_PAUSE_S = 0.005
+_RP2040 = "RP2040"
+_DAC43608_ALL_DOWN = b"\x01\x01\xff"
+
+
+def led_recipe(chip: str, address: int, channel: str, device: str = "/dev/i2c-1") -> str:
+    """Turn an LED off at its chip: ``RP2040``, or ``DAC43608``, which turns all off at once.
+
+    The bytes are those of handbook jobs-and-hardware §1.4.
+    """
+    written = bytes(["ABCD".index(channel), 0]) if chip == _RP2040 else _DAC43608_ALL_DOWN
+    return _one_line(f"i2c {address} {written.hex()} {os.path.abspath(device)}")
+
+
+def is_slow(recipe: str) -> bool:
+    """Whether it may have to wait, for seconds, for a bus that is stuck: to be done last."""
+    return recipe.startswith("i2c ")
+
+
 def simulated_recipe(path: str, output: str, known: Iterable[str]) -> str:
     """Put ``output`` (``pwm:17``, ``led:A`` or EVERY) to 0 in the file of simulated outputs.
 
@@ -71,6 +97,9 @@ def turn_off(recipe: str) -> None:
     elif kind == "line":
         line, _, chip = rest.partition(" ")
         _drive_low(chip, int(line))
+    elif kind == "i2c" and rest.count(" ") >= 2:
+        address, written, device = rest.split(" ", 2)
+        _write_i2c(device, int(address), bytes.fromhex(written))
     elif kind == "simulated" and rest.count(" ") >= 2:
         output, known, path = rest.split(" ", 2)
         _zero_simulated(path, output, known.split(","))
@@ -135,6 +164,30 @@ def _drive_low(chip: str, line: int) -> None:
         os.close(struct.unpack_from("=i", request, _REQUEST_FD_AT)[0])
     finally:
         os.close(device)
+
+
+# -- an LED behind the I2C bus -------------------------------------------------------
+
+
+def _write_i2c(device: str, address: int, written: bytes) -> None:
+    """Write one message. A chip that does not answer drives nothing: no HAT, or no firmware."""
+    try:
+        bus = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return  # without a bus nobody can have turned it on
+    try:
+        fcntl.ioctl(bus, _I2C_SLAVE_FORCE, address)
+        for attempt in range(1, _I2C_ATTEMPTS + 1):
+            try:
+                os.write(bus, written)
+                return
+            except OSError as error:
+                if error.errno not in _NO_ANSWER:
+                    raise
+            if attempt < _I2C_ATTEMPTS:
+                time.sleep(_I2C_PAUSE_S)
+    finally:
+        os.close(bus)
 
 
 # -- the simulated outputs --------------------------------------------------------

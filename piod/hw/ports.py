@@ -90,6 +90,13 @@ class GpioPort(Protocol):
         """Drive an output line."""
         ...
 
+    async def await_level(self, line: int, level: bool) -> None:
+        """Return when the input ``line`` has that level, at once if it has; True is high.
+
+        The line must have been claimed for both edges, as the button's is.
+        """
+        ...
+
     async def record_edges(self, line: int, window_s: float) -> Sequence[float]:
         """Watch ``line`` for ``window_s`` and return the times of its falling edges.
 
@@ -241,7 +248,7 @@ class AnalogInputs(Protocol):
         ...
 
     def set_gain(self, signal: str, gain: float) -> None:
-        """Measure with this gain from the next :meth:`sample` on."""
+        """Measure with this gain from the next :meth:`sample` on; not while one is under way."""
         ...
 
     def carries_hum(self, signal: str) -> bool:

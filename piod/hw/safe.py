@@ -44,6 +44,11 @@ def linux_recipes(
     return recipes
 
 
+def led_recipes(chip: str, address: int) -> dict[str, str]:
+    """Recipes for the LEDs behind ``chip`` (RP2040, DAC43608) on the bus of this Raspberry Pi."""
+    return {f"led:{channel}": off.led_recipe(chip, address, channel) for channel in "ABCD"}
+
+
 def simulated_recipes(data_dir: str, outputs: Collection[str]) -> dict[str, str]:
     """The recipe for all simulated outputs (``pwm:17``, ``led:A``) of a data directory."""
     path = os.path.join(data_dir, "simulator", "outputs.json")
@@ -53,16 +58,18 @@ def simulated_recipes(data_dir: str, outputs: Collection[str]) -> dict[str, str]
 def turn_all_off(recipes: Mapping[str, str]) -> list[str]:
     """Carry all recipes (by output) out, within a second; what to tell the user, a line each.
 
-    Each output is tried at once, then the failing ones again for PATIENCE_S. The
-    line of one that could not be turned off begins with FAILED.
+    Each output is tried at once, those that may be slow last, then the failing ones
+    again for PATIENCE_S. The line of one that could not be turned off begins with FAILED.
     """
     done: list[str] = []
     until = time.monotonic() + PATIENCE_S
-    left = dict(recipes)
+    left = dict(sorted(recipes.items(), key=lambda item: off.is_slow(item[1])))
     while True:
         failures: dict[str, Exception] = {}
         for output, recipe in left.items():
             try:
+                if off.is_slow(recipe) and time.monotonic() > until:
+                    raise TimeoutError("the I2C bus is too slow")
                 off.turn_off(recipe)
             except (OSError, ValueError) as error:
                 failures[output] = error

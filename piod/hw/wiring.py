@@ -145,6 +145,27 @@ def pins_to_turn_off(
         return tuple(DEFAULT_PWM_PINS.values())
 
 
+def led_chip(hat_version: str) -> str:
+    """Which chip drives the LEDs: ``DAC43608``, or ``RP2040`` from HAT 1.1 on."""
+    return "DAC43608" if hat_version in ("0.1", "1.0") else "RP2040"
+
+
+def led_chip_to_turn_off(
+    hardware_dir: Path, hat_version: str, model: tuple[str, str] | None
+) -> tuple[str, int]:
+    """Chip (``RP2040``, ``DAC43608``) and I2C address of the LEDs; never raises.
+
+    As :func:`pins_to_turn_off`: where the part is unusable, what is shipped takes its place.
+    """
+    chip = led_chip(hat_version)
+    try:
+        dac = _Part(hardware_dir, _folders(hat_version, model), "dac")
+        return chip, dac.integer(("address",), _FIRST_ADDRESS, _LAST_ADDRESS)
+    except ConfigurationError as error:
+        logger.warning("Turning off LEDs at the usual address: %s", error.message)
+        return chip, 0x49 if chip == "DAC43608" else 0x2C
+
+
 def detect_hat(root: Path = Path("/proc/device-tree/hat")) -> str | None:
     """The version of the Pioreactor HAT that is plugged in, such as ``"1.2"``.
 
@@ -262,7 +283,7 @@ def _check_pins(wiring: Wiring, pwm: _Part, gpio: _Part) -> None:
 
 def _check_addresses(wiring: Wiring, adc: _Part, dac: _Part, temp: _Part) -> None:
     """Refuse different chips at one I2C address."""
-    dac_chip = "DAC43608" if wiring.hat_version in ("0.1", "1.0") else "pico"
+    dac_chip = "pico" if led_chip(wiring.hat_version) == "RP2040" else "DAC43608"
     uses = [
         (wiring.dac_address, dac_chip, "the LED DAC", dac.source(("address",))),
         (wiring.temp_address, "TMP1075", "the temperature sensor", temp.source(("address",))),

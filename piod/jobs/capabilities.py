@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from piod.events import JsonValue
+from piod.jobs.automation import NAME_OPTION, Automation
 from piod.jobs.job import Job, Setting
 
 
 def capabilities(kinds: Iterable[type[Job]]) -> dict[str, JsonValue]:
     """``{"jobs": […], "settings": […]}``, sorted by job name."""
-    ordered = sorted(kinds, key=lambda kind: kind.job_name)
+    ordered = sorted(kinds, key=lambda kind: kind.kind_name())
     settings: list[JsonValue] = [
-        {"job_name": kind.job_name, "setting": setting.name, **_published(setting)}
+        {**_named(kind), "setting": setting.name, **_published(setting)}
         for kind in ordered
         for setting in kind.all_settings()
     ]
@@ -27,25 +28,33 @@ def _job(kind: type[Job]) -> JsonValue:
     options: list[JsonValue] = [
         {
             "name": option.name,
-            "long_flag": option.name.replace("_", "-"),
+            "long_flag": option.flag or option.name.replace("_", "-"),
             "help": option.help,
             "required": option.required,
             "multiple": False,
             "default": None,
             "type": option.type,
         }
-        for option in kind.options
+        for option in kind.all_options()
+        if option.name != NAME_OPTION
     ]
+    chosen = f" --automation-name {kind.automation_name}" if issubclass(kind, Automation) else ""
     return {
-        "job_name": kind.job_name,
+        **_named(kind),
         "help": kind.help,
         "arguments": [],
         "options": options,
         "published_settings": {
             setting.name: _published(setting) for setting in kind.all_settings()
         },
-        "cli_example": f"pio run {kind.job_name} [OPTIONS]",
+        "cli_example": f"pio run {kind.job_name}{chosen} [OPTIONS]",
     }
+
+
+def _named(kind: type[Job]) -> dict[str, JsonValue]:
+    if issubclass(kind, Automation):
+        return {"job_name": kind.job_name, NAME_OPTION: kind.automation_name}
+    return {"job_name": kind.job_name}
 
 
 def _published(setting: Setting) -> dict[str, JsonValue]:

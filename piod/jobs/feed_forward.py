@@ -10,6 +10,7 @@ from typing import Protocol
 
 from piod.calibrations.curves import CurveError
 from piod.calibrations.records import Calibration
+from piod.errors import BadRequest
 from piod.jobs.pid import clamp
 
 DEAD_BAND_PERCENT = 5.0
@@ -30,6 +31,19 @@ class FeedForward(Protocol):
     def learn(self, duty_percent: float, rpm: float) -> None:
         """``duty_percent`` was seen to give ``rpm`` > 0."""
         ...
+
+
+def feed_forward_from(calibration: Calibration | None, initial_duty_percent: float) -> FeedForward:
+    """By the active calibration, or without one by a line. Raises BadRequest for one of no RPM."""
+    if calibration is None:
+        return LineFeedForward(initial_duty_percent)
+    if calibration.y != "RPM":
+        raise BadRequest(
+            f"the active stirring calibration {calibration.calibration_name!r} gives "
+            f"{calibration.y!r}, not RPM",
+            remediation="Make another calibration active, or none.",
+        )
+    return CalibratedFeedForward(calibration)
 
 
 class LineFeedForward:

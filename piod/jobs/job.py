@@ -25,17 +25,31 @@ The smallest job::
 
 from __future__ import annotations
 
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, TypeAlias
 
+from piod.calibrations.estimators import FusedEstimator
 from piod.calibrations.records import Calibration
 from piod.clock import Clock
 from piod.config import Config
 from piod.errors import BadRequest
 from piod.events import JsonValue
+from piod.host import Host
+from piod.hw.ports import AnalogInputs, Thermometer
+from piod.jobs.instruments import (
+    DigitalOutput,
+    Events,
+    Heater,
+    LedOutputs,
+    LevelInput,
+    Memory,
+    Peers,
+    ReactorLimits,
+)
 from piod.restarts import RestartPolicy
 
 OptionValue: TypeAlias = str | float | int | bool | None
@@ -80,6 +94,19 @@ def _number(value: object, what: str, kind: str) -> float | int:
     return int(number)
 
 
+def _json_from(value: object, what: str) -> JsonValue:
+    """An object or a list, native or as its text."""
+    native = value
+    if isinstance(value, str):
+        try:
+            native = json.loads(value)
+        except ValueError:
+            native = None
+    if not isinstance(native, dict | list):
+        raise BadRequest(f"{what} must be a JSON object or list, got {value!r}")
+    return native
+
+
 def range_text(minimum: float | None, maximum: float | None, unit: str | None = None) -> str:
     """``0 to 100 %``, ``at least 0`` … for messages."""
     tail = f" {unit}" if unit else ""
@@ -92,7 +119,10 @@ def range_text(minimum: float | None, maximum: float | None, unit: str | None = 
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a run. ``clamp``: out of range is pulled in, not refused."""
+    """One option of a run. ``clamp``: out of range is pulled in, not refused.
+
+    ``flag``: how clients write it, where that is not its name with dashes.
+    """
 
     name: str
     type: OptionType
@@ -101,6 +131,7 @@ class Option:
     minimum: float | None = None
     maximum: float | None = None
     clamp: bool = False
+    flag: str | None = None
 
     def parse(self, value: object) -> OptionValue:
         """The typed value of ``value``; BadRequest that names the option and what it takes."""
@@ -125,7 +156,26 @@ class Option:
         raise BadRequest(f"{what} must be {range_text(low, high)}, got {number:g}")
 
 
-Datatype = Literal["string", "text", "float", "integer", "boolean", "json", "MeasuredRPM"]
+Datatype = Literal[
+    "string",
+    "text",
+    "float",
+    "integer",
+    "boolean",
+    "json",
+    "MeasuredRPM",
+    "GrowthRate",
+    "ODFiltered",
+    "ODReadings",
+    "ODReading",
+    "RawODReading",
+    "CalibratedODReading",
+    "ODFused",
+    "KalmanFilterOutput",
+    "Voltage",
+    "AutomationEvent",
+    "Temperature",
+]
 
 
 @dataclass(frozen=True)
@@ -158,6 +208,8 @@ class Setting:
                     allowed = range_text(low, high, self.unit)
                     raise BadRequest(f"{what} must be {allowed}, got {number:g}")
                 return number
+            case "json":
+                return _json_from(value, what)
             case _:
                 if not isinstance(value, str):
                     raise BadRequest(f"{what} must be text, got {value!r}")
@@ -169,8 +221,6 @@ def setting_text(value: JsonValue) -> str:
 
     A whole number prints without a fraction; booleans as upstream prints them.
     """
-    import json
-
     match value:
         case str():
             return value
@@ -231,12 +281,108 @@ class Unit(Protocol):
         """One falling edge for each turn of the stirrer."""
         ...
 
+    @property
+    def experiment(self) -> str:
+        """The experiment that the job runs in."""
+        ...
+
+    @property
+    def memory(self) -> Memory:
+        """What jobs of this experiment remember beyond their lives."""
+        ...
+
+    @property
+    def peers(self) -> Peers:
+        """The other jobs of the unit."""
+        ...
+
+    @property
+    def host(self) -> Host:
+        """The computer that piod runs on."""
+        ...
+
+    async def health(self) -> Sequence[str]:
+        """What is wrong with the unit now, in words."""
+        ...
+
+    @property
+    def button(self) -> LevelInput:
+        """The button on the PCB; high while it is pressed."""
+        ...
+
+    @property
+    def adc(self) -> AnalogInputs:
+        """The photodiodes and the other signals that the ADCs measure."""
+        ...
+
+    @property
+    def thermometer(self) -> Thermometer:
+        """The temperature sensor of the heating PCB."""
+        ...
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the job was started, before any crash: what a cycle is counted from."""
+        ...
+
+    def led_channel(self, role: str) -> str:
+        """The LED channel that ``[leds]`` gives the role, such as IR. ConfigurationError."""
+        ...
+
+    async def lease_leds(self, channels: str) -> LedOutputs:
+        """Lease LED channels, such as ``"CD"``, dark; Conflict names who has one of them."""
+        ...
+
+    def events(self) -> Events:
+        """What happens on the unit, from the begin of an iteration over it to its end."""
+        ...
+
+    def record(
+        self,
+        kind: str,
+        value: float,
+        channel: str | None = None,
+        *,
+        at: float | None = None,
+        **details: JsonValue,
+    ) -> None:
+        """Publish a reading, and keep it in the history of the experiment.
+
+        ``kind``: of :data:`piod.events.READING_UNITS`, which tells its unit; ``at``: Unix
+        seconds, None: now. ValueError for another kind, or a value that is no number.
+        """
+        ...
+
+    async def lease_pcb_led(self) -> DigitalOutput:
+        """Lease the LED of the PCB, dark; Conflict if another job has it."""
+        ...
+
+    @property
+    def limits(self) -> ReactorLimits:
+        """What the reactor model allows, as far as it is known now."""
+        ...
+
+    async def lease_heater(self) -> Heater:
+        """Lease the heater, at 0 %; behind its interlock, and the only way to it."""
+        ...
+
     async def lease_pwm(self, role: str, *, hz: float) -> PwmOutput:
         """Lease the PWM output that ``[PWM]`` gives the role ``role``, at 0 %."""
         ...
 
     async def active_calibration(self, device: str) -> Calibration | None:
         """The active calibration of ``device``, if there is one."""
+        ...
+
+    async def active_estimator(self, device: str) -> FusedEstimator | None:
+        """The active estimator of ``device``, if there is one."""
+        ...
+
+    def part(self, publish: Publish) -> Unit:
+        """The same unit, for a job that this one runs as a part of itself.
+
+        What that leases is this job's; what it publishes goes to ``publish`` instead.
+        """
         ...
 
     def pid_stepped(
@@ -276,6 +422,8 @@ class Job(ABC):
     settings: ClassVar[Sequence[Setting]] = ()
     is_long_running: ClassVar[bool] = False
     """Long-running jobs belong to the daemon: "stop all" leaves them alone."""
+    starts_with_daemon: ClassVar[bool] = False
+    """Whether the daemon runs one, without options, when it starts."""
     one_at_a_time: ClassVar[bool] = True
     """Whether a second one of the same name is refused."""
     stop_first: ClassVar[int] = 0
@@ -312,6 +460,27 @@ class Job(ABC):
         """Take a new value of a settable setting, checked before; publish it."""
         raise BadRequest(f"setting {setting} of {self.job_name} cannot be changed")
 
+    async def changed(self) -> None:  # noqa: B027
+        """Do what the settings just changed ask for, before that is answered.
+
+        For what may be refused only now (PiodError), or must have been done by then.
+        """
+
+    @classmethod
+    def update(cls, options: Options) -> Mapping[str, JsonValue] | None:
+        """The settings that a run changes when such a job runs already; None: it is refused."""
+        return None
+
+    @classmethod
+    def kind_name(cls) -> str:
+        """Under which name the unit knows this class: of an automation more than ``job_name``."""
+        return cls.job_name
+
+    @classmethod
+    def all_options(cls) -> Sequence[Option]:
+        """The declared options, and those that come by themselves."""
+        return cls.options
+
     @classmethod
     def all_settings(cls) -> tuple[Setting, ...]:
         """The declared settings and those that every job has."""
@@ -320,10 +489,11 @@ class Job(ABC):
     @classmethod
     def parse_options(cls, given: Mapping[str, object]) -> dict[str, OptionValue]:
         """Typed options; BadRequest that names the option and what is allowed."""
-        known = {option.name: option for option in cls.options}
+        known = {option.name: option for option in cls.all_options()}
+        flags = {option.flag: option for option in known.values() if option.flag is not None}
         parsed: dict[str, OptionValue] = {}
         for key, value in given.items():
-            option = known.get(key.replace("-", "_"))
+            option = known.get(key.replace("-", "_"), flags.get(key))
             if option is None:
                 allowed = ", ".join(known) or "none"
                 raise BadRequest(

@@ -5,8 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from piod.jobs.automations.led.light_dark_cycle import LightDarkCycle
+from piod.jobs.automations.led.silent import Silent
+from piod.jobs.automations.temperature.only_record_temperature import OnlyRecordTemperature
+from piod.jobs.automations.temperature.thermostat import Thermostat
+from piod.jobs.growth_rate_calculating import GrowthRateCalculating
 from piod.jobs.job import Job
+from piod.jobs.led_intensity import LedIntensity
+from piod.jobs.monitor import Monitor
+from piod.jobs.od_blank import OdBlank
+from piod.jobs.od_reading import OdReadingJob
+from piod.jobs.self_test import SelfTest
 from piod.jobs.stirring import Stirring
 
-JOBS: Mapping[str, type[Job]] = MappingProxyType({job.job_name: job for job in (Stirring,)})
-"""Every job by its name."""
+JOBS: Mapping[str, type[Job]] = MappingProxyType(
+    {
+        job.kind_name(): job
+        for job in (
+            GrowthRateCalculating,
+            LedIntensity,
+            LightDarkCycle,
+            OdBlank,
+            OdReadingJob,
+            SelfTest,
+            OnlyRecordTemperature,
+            Monitor,
+            Silent,
+            Stirring,
+            Thermostat,
+        )
+    }
+)
+"""Every job by its ``kind_name``: an automation's is ``led_automation/silent``."""

@@ -10,25 +10,42 @@ a target above 0 after a target of 0 starts from a full estimate; kicks against 
 stall are bounded, then the job says so (``stalled``), goes on at its estimate and
 watches for the stirrer to turn again.
 
+With ``enable_dodging_od`` and while OD is read, it turns at one speed around each
+reading and at another between them, and changes nothing during a reading
+(:mod:`piod.jobs.dodging`). Without, it keeps its small changes out of the readings.
+
 Settings: see :attr:`Stirring.settings`. Times are seconds, speeds RPM, duty
 cycles percent.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
 from typing import TypeVar
 
 from piod.calibrations.curves import CurveError
 from piod.clock import Clock, timestamp
-from piod.config import Config
 from piod.errors import BadRequest
 from piod.events import JsonValue
-from piod.jobs.feed_forward import CalibratedFeedForward, FeedForward, LineFeedForward
-from piod.jobs.job import EdgeInput, Job, JobLog, Option, Options, PwmOutput, Setting, Unit
+from piod.jobs.dodging import Delays, DodgeOd, OdSchedule
+from piod.jobs.feed_forward import FeedForward, feed_forward_from
+from piod.jobs.interrupts import Interrupts
+from piod.jobs.job import EdgeInput, Job, JobLog, Options, PwmOutput, Unit
 from piod.jobs.pid import Pid, clamp
+from piod.jobs.stalls import Stalls
+from piod.jobs.stirring_settings import (
+    DODGING,
+    DURING,
+    NEEDS_RPM,
+    NEEDS_RPM_REMEDIATION,
+    OPTIONS,
+    OUTSIDE,
+    SECTION,
+    SETTINGS,
+    StirringSettings,
+)
+from piod.jobs.stirring_speed import observation_window_s, rpm_of
 
 T = TypeVar("T")
 
@@ -40,8 +57,6 @@ RETARGET_KICK_S = 0.35
 STALL_KICK_S = 0.75
 """Length of each half (off, full on) of a kick against a stall."""
 STALL_KICK_CEILING_PERCENT = 60.0
-STALL_KICKS = 3
-"""Kicks in a row before the job reports a stall and stops kicking."""
 
 RAMP_STEP_PERCENT = 20.0
 """A turning stir bar is sped up in steps of at most this, or it may be thrown off."""
@@ -55,73 +70,14 @@ AIMS = 3
 """…at most this often in a row. Then the PID trims."""
 TRIM_LIMIT_PERCENT = 7.5
 """Largest trim of one PID update."""
-MAX_TARGET_RPM = 5000.0
 
-
-def rpm_of(edges: Sequence[float]) -> float:
-    """RPM from falling edges, one a turn: 60·(n−1)/Σ intervals, to 0.1; 0 below two edges."""
-    if len(edges) < 2:
-        return 0.0
-    return round(60.0 * (len(edges) - 1) / (edges[-1] - edges[0]), 1)
-
-
-def observation_window_s(target_rpm: float) -> float:
-    """How long to watch the hall sensor: ten turns, between 1 s and 5 s (handbook §2.1).
-
-    A target so slow that two edges may not fall into 5 s gets two and a half turns,
-    15 s at most.
-    """
-    if target_rpm <= 0:
-        return 1.0
-    return max(clamp(1.0, 600.0 / target_rpm, 5.0), min(150.0 / target_rpm, 15.0))
-
-
-@dataclass(frozen=True)
-class StirringSettings:
-    """What stirring is told, from its options and ``[stirring.config]``."""
-
-    use_rpm: bool
-    target_rpm: float
-    duty_percent: float
-    """Duty cycle without RPM feedback, and the line's reference with it."""
-    duty_is_given: bool
-    """A person named the first duty cycle; it is used instead of the feed-forward."""
-    period_s: float
-    target_rpm_during_od_reading: float | None
-    target_rpm_outside_od_reading: float | None
-    enable_dodging_od: bool
-
-    @classmethod
-    def of(cls, options: Options, config: Config) -> StirringSettings:
-        """Options win over the configuration."""
-        section = "stirring.config"
-
-        def number(option: str, key: str, default: float, high: float) -> float:
-            given = options.get(option)
-            if isinstance(given, int | float):
-                return float(given)
-            return config.number(section, key, default, minimum=0, maximum=high)
-
-        def boolean(option: str, default: bool) -> bool:
-            given = options.get(option)
-            return given if isinstance(given, bool) else config.boolean(section, option, default)
-
-        def optional(option: str) -> float | None:
-            given = options.get(option)
-            if isinstance(given, int | float):
-                return float(given)
-            return config.number(section, option, None, minimum=0, maximum=MAX_TARGET_RPM)
-
-        return cls(
-            use_rpm=boolean("use_rpm", True),
-            target_rpm=number("target_rpm", "initial_target_rpm", 500.0, MAX_TARGET_RPM),
-            duty_percent=number("duty_cycle", "initial_duty_cycle", 30.0, 100.0),
-            duty_is_given="duty_cycle" in options,
-            period_s=config.number(section, "duration_between_updates_seconds", 23.0, minimum=1.0),
-            target_rpm_during_od_reading=optional("target_rpm_during_od_reading"),
-            target_rpm_outside_od_reading=optional("target_rpm_outside_od_reading"),
-            enable_dodging_od=boolean("enable_dodging_od", False),
-        )
+LOOK_S = 1.0
+"""How soon it is noticed that OD readings begin, change or end."""
+SETTLED_S = 2.5
+"""From a change of the duty cycle to a speed that may be learned from: three time constants."""
+LEAST_WINDOW_S = 1.0
+ROUND_S = 10.0
+"""A longer time between readings, beside that of a measurement, has room for the usual round."""
 
 
 class Stirring(Job):
@@ -130,65 +86,8 @@ class Stirring(Job):
     job_name = "stirring"
     help = "Stir the culture, led by the measured speed."
     resumable = True
-    options = (
-        Option(
-            "target_rpm",
-            "float range",
-            "the speed to keep, RPM",
-            minimum=0,
-            maximum=1500,
-            clamp=True,
-        ),
-        Option("use_rpm", "boolean", "lead the duty cycle by the measured speed"),
-        Option("duty_cycle", "float range", "first duty cycle, %", minimum=0, maximum=100),
-        Option(
-            "target_rpm_during_od_reading",
-            "float",
-            "speed while OD is read, RPM",
-            minimum=0,
-            maximum=MAX_TARGET_RPM,
-        ),
-        Option(
-            "target_rpm_outside_od_reading",
-            "float",
-            "speed between OD readings, RPM",
-            minimum=0,
-            maximum=MAX_TARGET_RPM,
-        ),
-        Option("enable_dodging_od", "boolean", "change speed around OD readings"),
-    )
-    settings = (
-        Setting(
-            "target_rpm",
-            "float",
-            settable=True,
-            unit="RPM",
-            minimum=0,
-            maximum=MAX_TARGET_RPM,
-            kept=True,
-        ),
-        Setting("measured_rpm", "MeasuredRPM", unit="RPM"),
-        Setting("duty_cycle", "float", settable=True, unit="%", minimum=0, maximum=100, kept=True),
-        Setting(
-            "target_rpm_during_od_reading",
-            "float",
-            settable=True,
-            unit="RPM",
-            minimum=0,
-            maximum=MAX_TARGET_RPM,
-        ),
-        Setting(
-            "target_rpm_outside_od_reading",
-            "float",
-            settable=True,
-            unit="RPM",
-            minimum=0,
-            maximum=MAX_TARGET_RPM,
-        ),
-        Setting("enable_dodging_od", "boolean", settable=True),
-        Setting("currently_dodging_od", "boolean"),
-        Setting("stalled", "boolean"),
-    )
+    options = OPTIONS
+    settings = SETTINGS
 
     def __init__(
         self,
@@ -200,6 +99,7 @@ class Stirring(Job):
         settings: StirringSettings,
         feed_forward: FeedForward,
         pid: Pid,
+        dodge_od: DodgeOd,
     ) -> None:
         self._pwm = pwm
         self._hall_sensor = hall_sensor
@@ -212,30 +112,24 @@ class Stirring(Job):
         self._pid = pid
         self._target = settings.target_rpm if settings.use_rpm else None
         self._estimate = settings.duty_percent
+        self.measured_rpm: float | None = None
+        """The last measurement, RPM."""
         self._running_percent = 0.0
         """What the pin was last told."""
+        self._dodge_od = dodge_od
+        self._dodging = False
+        """As published. The target is one of these two then."""
         self._asleep = False
-        self._changed = asyncio.Event()
+        self._changed = Interrupts(clock)
         self._aims_left = AIMS
         """How often the present target may still be fed forward anew."""
-        self._kicks = 0
+        self._stalls = Stalls(unit.log)
 
     @classmethod
     async def create(cls, unit: Unit, options: Options) -> Stirring:
         config = unit.config
         told = StirringSettings.of(options, config)
-        feed_forward: FeedForward = LineFeedForward(
-            config.number("stirring.config", "initial_duty_cycle", 30.0, minimum=0, maximum=100)
-        )
         calibration = await unit.active_calibration("stirring") if told.use_rpm else None
-        if calibration is not None:
-            if calibration.y != "RPM":
-                raise BadRequest(
-                    f"the active stirring calibration {calibration.calibration_name!r} gives "
-                    f"{calibration.y!r}, not RPM",
-                    remediation="Make another calibration active, or none.",
-                )
-            feed_forward = CalibratedFeedForward(calibration)
         pid = Pid(
             kp=config.number("stirring.pid", "Kp", 0.005),
             ki=config.number("stirring.pid", "Ki", 0.0),
@@ -244,25 +138,37 @@ class Stirring(Job):
             low=-TRIM_LIMIT_PERCENT,
             high=TRIM_LIMIT_PERCENT,
         )
-        hz = config.number("stirring.config", "pwm_hz", 200.0, minimum=0.1, maximum=10_000)
+        hz = config.number(SECTION, "pwm_hz", 200.0, minimum=0.1, maximum=10_000)
         return cls(
             pwm=await unit.lease_pwm("stirring", hz=hz),
             hall_sensor=unit.hall_sensor,
             clock=unit.clock,
             unit=unit,
             settings=told,
-            feed_forward=feed_forward,
+            feed_forward=feed_forward_from(
+                calibration,
+                config.number(SECTION, "initial_duty_cycle", 30.0, minimum=0, maximum=100),
+            ),
             pid=pid,
+            dodge_od=DodgeOd(
+                unit.peers,
+                unit.clock,
+                unit.log,
+                Delays.of(config, SECTION),
+                enabled=told.enable_dodging_od,
+                during_rpm=told.rpm_during_od_reading,
+                outside_rpm=told.rpm_outside_od_reading,
+            ),
         )
 
     # -- the life of the job ------------------------------------------------------
 
     async def start(self) -> None:
         self._publish("target_rpm", self._target)
-        self._publish("enable_dodging_od", self._told.enable_dodging_od)
+        self._publish(DODGING, self._dodge_od.enabled)
         self._publish("currently_dodging_od", False)
-        self._publish("target_rpm_during_od_reading", self._told.target_rpm_during_od_reading)
-        self._publish("target_rpm_outside_od_reading", self._told.target_rpm_outside_od_reading)
+        self._publish(DURING, self._dodge_od.during_rpm)
+        self._publish(OUTSIDE, self._dodge_od.outside_rpm)
         self._publish("stalled", False)
         if self._target is not None and not self._told.duty_is_given:
             self._estimate = self._duty_for(self._target)
@@ -270,14 +176,27 @@ class Stirring(Job):
             self._estimate = 0.0
         self._changed.clear()
         self._begin_anew()
+        if self._dodge_od.enabled:
+            await self._dodge_od.keep_out(KICK_S)
         await self._go(KICK_S)
 
     async def run(self) -> None:
         pause = FIRST_POLL_S
         while True:
-            if not await self._wait(pause):
+            schedule = self._dodge_od.schedule()
+            if schedule is not None:
+                await self._dodge(schedule)
+                pause = FIRST_POLL_S
+                continue
+            if self._dodging:
+                await self._dodge_od.keep_out(KICK_S)
+                self._stop_dodging()
+            step_s = min(pause, LOOK_S) if self._dodge_od.enabled else pause
+            if not await self._changed.wait(step_s):
                 await self._follow()
                 pause = FIRST_POLL_S
+            elif step_s < pause:
+                pause -= step_s
             else:
                 pause = await self._poll()
 
@@ -290,6 +209,8 @@ class Stirring(Job):
         self._asleep = False
         self._changed.clear()
         self._begin_anew()
+        if self._dodge_od.enabled:
+            await self._dodge_od.keep_out(KICK_S)
         await self._go(KICK_S)
 
     # -- settings -----------------------------------------------------------------
@@ -300,17 +221,24 @@ class Stirring(Job):
                 "target_rpm cannot be set: this stirring runs without RPM feedback",
                 remediation="Set duty_cycle, or run stirring with use_rpm.",
             )
-        for setting in ("target_rpm_during_od_reading", "target_rpm_outside_od_reading"):
-            if setting in changes:
-                raise BadRequest(f"{setting} can be set only while stirring dodges OD readings")
+        dodges = changes.get(DODGING, self._dodge_od.enabled)
+        if dodges and self._target is None:
+            raise BadRequest(NEEDS_RPM, remediation=NEEDS_RPM_REMEDIATION)
+        for setting in (DURING, OUTSIDE):
+            if setting in changes and not dodges:
+                raise BadRequest(
+                    f"{setting} can be set only while stirring dodges OD readings",
+                    remediation=f"Set {DODGING} first, or with it.",
+                )
 
     def change(self, setting: str, value: JsonValue) -> None:
         match setting, value:
             case "target_rpm", int() | float():
-                self._target = float(value)
-                self._estimate = 0.0 if value == 0 else self._duty_for(self._target)
+                self._aim_at(float(value))
                 self._begin_anew()
-                self._publish("target_rpm", self._target)
+                if self._dodge_od.enabled:
+                    self._dodge_od.outside_rpm = float(value)
+                    self._publish(OUTSIDE, self._dodge_od.outside_rpm)
             case "duty_cycle", int() | float():
                 self._estimate = float(value)
                 self._begin_anew()
@@ -318,11 +246,95 @@ class Stirring(Job):
                 if not self._asleep:
                     self._publish("duty_cycle", self._estimate)
             case "enable_dodging_od", bool():
+                self._dodge_od.enabled = value
                 self._publish(setting, value)
-                return
+                if not self._dodging:
+                    return
+            case "target_rpm_during_od_reading", int() | float():
+                self._dodge_od.during_rpm = float(value)
+                self._publish(setting, self._dodge_od.during_rpm)
+            case "target_rpm_outside_od_reading", int() | float():
+                self._dodge_od.outside_rpm = float(value)
+                self._publish(setting, self._dodge_od.outside_rpm)
             case _:
                 super().change(setting, value)
         self._changed.set()
+
+    # -- around OD readings ---------------------------------------------------------
+
+    async def _dodge(self, schedule: OdSchedule) -> None:
+        """One round: the one speed until a reading comes near, the other until it is over."""
+        self._changed.clear()
+        if not self._dodging:
+            self._dodging = True
+            self._publish("currently_dodging_od", True)
+        now_s = self._clock.monotonic()
+        quiet_until_s = schedule.over_s(now_s) + self._dodge_od.delays.after_s
+        next_s = schedule.next_s(now_s)
+        slow_at_s = next_s - self._dodge_od.delays.before_s
+        if now_s < quiet_until_s:
+            await self._wait_until(quiet_until_s, schedule)
+        elif now_s > slow_at_s - RETARGET_KICK_S:  # too late for a change not to reach into it
+            await self._wait_until(next_s + schedule.reading_s, schedule)
+        elif await self._stir_until(slow_at_s, schedule):
+            self._aim_at(self._dodge_od.during_rpm)
+            await self._go(self._kick_from_rest(), until_s=next_s)
+            await self._wait_until(next_s + schedule.reading_s, schedule)
+
+    async def _stir_until(self, end_s: float, schedule: OdSchedule) -> bool:
+        """At the speed between readings; False: something has changed."""
+        began_s = self._clock.monotonic()
+        self._aim_at(self._dodge_od.outside_rpm)
+        await self._go(self._kick_from_rest(), until_s=end_s)
+        window_s = observation_window_s(self._dodge_od.outside_rpm)
+        if end_s - began_s > window_s + ROUND_S:
+            pause = FIRST_POLL_S
+            while end_s - self._clock.monotonic() > pause + window_s + ROUND_S - FIRST_POLL_S:
+                if not await self._wait_until(self._clock.monotonic() + pause, schedule):
+                    return False
+                pause = await self._poll()
+        elif self._dodge_od.outside_rpm > 0:
+            window_s = min(window_s, end_s - self._clock.monotonic() - KICK_S)
+            if window_s >= LEAST_WINDOW_S:
+                if not await self._wait_until(end_s - window_s, schedule):
+                    return False
+                await self._look(window_s, settled=end_s - window_s - began_s >= SETTLED_S)
+        return await self._wait_until(end_s, schedule)
+
+    async def _look(self, window_s: float, *, settled: bool) -> None:
+        """Measure between two readings, where there is no time for more."""
+        edges = await self._changed.unless(self._hall_sensor.record_edges(window_s))
+        if edges is None:
+            return
+        rpm = rpm_of(edges)
+        self._publish_rpm(rpm)
+        self._unit.record("rpm", rpm)
+        if rpm == 0:
+            self._count_stall()  # the kick comes with the next round
+            return
+        self._note_turning()
+        if settled:
+            self._feed_forward.learn(self._running_percent, rpm)
+
+    def _kick_from_rest(self) -> float:
+        at_rest = self._running_percent == 0 or self._stalls.wants_kick
+        return RETARGET_KICK_S if at_rest else 0.0
+
+    def _stop_dodging(self) -> None:
+        self._dodging = False
+        self._publish("currently_dodging_od", False)
+        self._aim_at(self._dodge_od.outside_rpm)
+        self._aims_left = AIMS
+        self._changed.set()
+
+    async def _wait_until(self, when_s: float, schedule: OdSchedule) -> bool:
+        """Whether that time has come without a change of settings or schedule."""
+        while (left_s := when_s - self._clock.monotonic()) > 0:
+            if not await self._changed.wait(min(left_s, LOOK_S)):
+                return False
+            if self._dodge_od.schedule() != schedule:
+                return False
+        return not self._changed.pending
 
     # -- what it does -------------------------------------------------------------
 
@@ -331,16 +343,20 @@ class Stirring(Job):
         target = self._target
         if target is None:
             return self._told.period_s
-        rpm = await self._unless_changed(self._observe(target))
+        rpm = await self._changed.unless(self._observe(target))
         if rpm is None:
             return 0.0
         self._publish_rpm(rpm)
+        self._unit.record("rpm", rpm)
         if target == 0:
             return self._told.period_s
         if rpm == 0:
             return await self._meet_stall()
         self._note_turning()
         self._feed_forward.learn(self._running_percent, rpm)
+        await self._dodge_od.keep_out()
+        if self._changed.pending:
+            return 0.0
         if self._aims_left and abs(rpm - target) > AIM_BAND * target:
             self._aims_left -= 1
             self._estimate = self._duty_for(target)
@@ -368,21 +384,9 @@ class Stirring(Job):
         return output
 
     async def _meet_stall(self) -> float:
-        if self._kicks >= STALL_KICKS:
-            if self._kicks == STALL_KICKS:
-                self._kicks += 1
-                self._publish("stalled", True)
-                self._log.error(
-                    "no turn of the stirrer was seen after %d kicks: check the stir bar and the "
-                    "hall sensor. Going on at %.1f %% without kicks.",
-                    STALL_KICKS,
-                    self._estimate,
-                )
+        if not self._count_stall():
             return self._told.period_s
-        self._kicks += 1
-        self._log.warning(
-            "the stirrer seems to have stalled; kick %d of %d", self._kicks, STALL_KICKS
-        )
+        await self._dodge_od.keep_out(2 * STALL_KICK_S)
         await self._pwm.set_duty(0.0)
         await self._clock.sleep(STALL_KICK_S)
         await self._pwm.set_duty(100.0)
@@ -390,19 +394,28 @@ class Stirring(Job):
         await self._drive(min(1.01 * self._estimate, STALL_KICK_CEILING_PERCENT))
         return FIRST_POLL_S
 
+    def _count_stall(self) -> bool:
+        """Whether to kick."""
+        before = self._stalls.given_up
+        kick = self._stalls.seen(self._estimate)
+        if self._stalls.given_up and not before:
+            self._publish("stalled", True)
+        return kick
+
     def _note_turning(self) -> None:
-        if self._kicks > STALL_KICKS:
-            self._log.info("the stirrer turns again")
+        if self._stalls.over():
             self._publish("stalled", False)
-        self._kicks = 0
 
     async def _follow(self) -> None:
         """Do what a changed setting asks for."""
         self._changed.clear()
         await self._go(RETARGET_KICK_S if self._running_percent == 0 else 0.0)
 
-    async def _go(self, kick_s: float) -> None:
-        """To the estimate: with a kick from rest, in steps from a lower duty cycle."""
+    async def _go(self, kick_s: float, *, until_s: float = math.inf) -> None:
+        """To the estimate: with a kick from rest, in steps from a lower duty cycle.
+
+        Steps that would come later than ``until_s`` are left out.
+        """
         estimate = self._estimate
         if kick_s and estimate > 0:
             await self._pwm.set_duty(100.0)
@@ -410,7 +423,9 @@ class Stirring(Job):
         elif self._running_percent > 0:
             while estimate - self._running_percent > RAMP_STEP_PERCENT:
                 await self._drive(self._running_percent + RAMP_STEP_PERCENT)
-                if not await self._wait(RAMP_STEP_S):
+                if self._clock.monotonic() + RAMP_STEP_S > until_s:
+                    return
+                if not await self._changed.wait(RAMP_STEP_S):
                     return  # another setting counts now
         await self._drive(estimate)
 
@@ -418,15 +433,20 @@ class Stirring(Job):
         """Set the pin; a duty cycle above 0 becomes the estimate, unless a new setting waits."""
         await self._pwm.set_duty(duty_percent)
         self._running_percent = duty_percent
-        if duty_percent > 0 and not self._changed.is_set():
+        if duty_percent > 0 and not self._changed.pending:
             self._estimate = duty_percent
         self._publish("duty_cycle", round(duty_percent, 5))
 
+    def _aim_at(self, rpm: float) -> None:
+        self._target = rpm
+        self._estimate = self._duty_for(rpm)
+        self._pid.reset(rpm)
+        self._publish("target_rpm", rpm)
+
     def _begin_anew(self) -> None:
         self._aims_left = AIMS
-        if self._kicks > STALL_KICKS:
+        if self._stalls.forget():
             self._publish("stalled", False)
-        self._kicks = 0
         self._pid.reset(self._target or 0.0)
 
     def _duty_for(self, rpm: float) -> float:
@@ -444,29 +464,7 @@ class Stirring(Job):
             return self._told.duty_percent
 
     def _publish_rpm(self, rpm: float) -> None:
+        self.measured_rpm = rpm
         self._publish(
             "measured_rpm", {"measured_rpm": rpm, "timestamp": timestamp(self._clock.time())}
         )
-
-    async def _wait(self, seconds: float) -> bool:
-        """Whether ``seconds`` went by without a change of settings."""
-        if seconds <= 0:
-            return not self._changed.is_set()
-        done = await self._unless_changed(self._slept(seconds))
-        return done is not None
-
-    async def _slept(self, seconds: float) -> bool:
-        await self._clock.sleep(seconds)
-        return True
-
-    async def _unless_changed(self, work: Coroutine[object, object, T]) -> T | None:
-        """The result of ``work``, or None when a setting was changed meanwhile."""
-        doing = asyncio.ensure_future(work)
-        changed = asyncio.ensure_future(self._changed.wait())
-        try:
-            await asyncio.wait({doing, changed}, return_when=asyncio.FIRST_COMPLETED)
-            return doing.result() if doing.done() and not self._changed.is_set() else None
-        finally:
-            doing.cancel()
-            changed.cancel()
-            await asyncio.gather(doing, changed, return_exceptions=True)

@@ -219,13 +219,22 @@ class Plugins:
     def _register(self) -> None:
         """Jobs by name, first come first served; what the list says of each plugin."""
         owners = dict.fromkeys(self._registry.built_in, "piod itself")
+        families = {
+            kind.job_name
+            for kind in self._registry.built_in.values()
+            if kind.kind_name() != kind.job_name
+        }
+        owners.update(dict.fromkeys(families, "the automations of piod itself"))
         added: dict[str, type[Job]] = {}
         installed: list[Plugin] = []
         for origin, loaded in self._loaded:
             problems = list(loaded.problems)
             jobs: list[str] = []
             for kind in loaded.kinds:
-                name = kind.job_name
+                name = kind.kind_name()
+                if name != kind.job_name and kind.job_name not in families:
+                    problems.append(f"{kind.job_name!r} has no automations")
+                    continue
                 if name in owners:
                     problems.append(f"the job name {name!r} is taken by {owners[name]}")
                     continue

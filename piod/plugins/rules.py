@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import get_args
 
+from piod.jobs.automation import Automation
 from piod.jobs.job import RESTARTS, STATE, Datatype, Job, Option, OptionType, Setting
 from piod.restarts import RestartPolicy
 
@@ -22,8 +23,8 @@ RESERVED_NAMES = frozenset(
 _JOB_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _OPTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 _SETTING_NAME = re.compile(r"(?=.{1,63}$)[A-Za-z0-9]+(_[A-Za-z0-9]+)*")
-_COROUTINES = ("create", "start", "run", "sleep", "wake")
-_PLAIN = ("check", "change")
+_COROUTINES = ("create", "start", "run", "sleep", "wake", "changed")
+_PLAIN = ("check", "change", "update")
 
 
 def problem_with(kind: type[Job]) -> str | None:
@@ -40,6 +41,14 @@ def _problems(kind: type[Job]) -> Iterator[str]:
         )
     if name in RESERVED_NAMES:
         yield f"the job name {name!r} is reserved"
+    if issubclass(kind, Automation):
+        automation = getattr(kind, "automation_name", None)
+        if not isinstance(automation, str) or not _JOB_NAME.fullmatch(automation):
+            yield (
+                f"the automation_name of {kind.__name__}, {automation!r:.80}, is not made of "
+                "lower-case letters, digits and '_', at most 63"
+            )
+            return
     if inspect.isabstract(kind):
         missing = ", ".join(sorted(kind.__abstractmethods__))
         yield f"the job {name!r} does not define {missing}"

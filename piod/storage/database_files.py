@@ -14,7 +14,7 @@ import os
 import re
 from pathlib import Path
 
-from piod.storage.layout import LEDGER_NAME, STORAGE_FOLDER
+from piod.storage.layout import LEDGER_NAME, READINGS_NAME, STORAGE_FOLDER
 
 HEAD_BYTES = 16
 """How much of a file :func:`is_database_content` wants to see."""
@@ -60,16 +60,17 @@ def owner_of_sidecar(path: Path) -> Path | None:
 
 
 def is_ledger_file(path: Path, data_dir: Path) -> bool:
-    """Whether ``path`` is, by any name, the ledger of ``data_dir`` or a log of it."""
+    """Whether ``path`` is, by any name, the ledger of ``data_dir``, its readings, or their logs."""
     try:
         status = os.stat(path)
     except OSError:
         return False
-    for suffix in ("", *SIDECARS):
-        try:
-            part = os.stat(data_dir / STORAGE_FOLDER / f"{LEDGER_NAME}{suffix}")
-        except OSError:
-            continue  # there is none now
-        if os.path.samestat(status, part):
-            return True
+    for name in (LEDGER_NAME, READINGS_NAME):
+        for suffix in ("", *SIDECARS):
+            try:
+                part = os.stat(data_dir / STORAGE_FOLDER / f"{name}{suffix}")
+            except OSError:
+                continue  # there is none now
+            if os.path.samestat(status, part):
+                return True
     return False

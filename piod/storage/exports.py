@@ -25,6 +25,7 @@ from piod.storage.layout import (
     LEDGER_NAME,
     METADATA_NAME,
     PLUGIN_ENVIRONMENT,
+    READINGS_NAME,
     SIMULATOR_FOLDER,
     STORAGE_FOLDER,
     is_private,
@@ -143,7 +144,7 @@ def _file(found: _Found, whole: set[Path], root: Path) -> Iterator[ZipEntry]:
     if owner in whole:
         return
     is_open_here = is_ledger_file(found.path, root)
-    if is_open_here and found.path.name != LEDGER_NAME:
+    if is_open_here and found.path.name not in (LEDGER_NAME, READINGS_NAME):
         return  # its log; or a second name, by which SQLite would not find its log
     if not is_open_here and not is_database(found.path):
         yield ZipEntry(found.name, found.path)

@@ -24,6 +24,8 @@ SIMULATOR_FOLDER = "simulator"
 STORAGE_FOLDER = "storage"
 LEDGER_NAME = "piod.sqlite"
 """In :data:`STORAGE_FOLDER`; what SQLite and piod keep beside it begins with that name."""
+READINGS_NAME = f"{LEDGER_NAME}-readings"
+"""In the same folder, so named that all that holds of the ledger's files holds of it."""
 
 METADATA_NAME = "pioreactor_export_metadata.json"
 

@@ -113,8 +113,10 @@ class Ledger:
         return await self._jobs("ORDER BY job_id DESC LIMIT ? OFFSET ?", limit, offset)
 
     async def recent_lost(self, limit: int) -> list[JobRow]:
-        """The last jobs that died with the daemon, newest first."""
-        return await self._jobs("WHERE state = 'lost' ORDER BY job_id DESC LIMIT ?", limit)
+        """The last jobs that died with the daemon, newest first; but not the daemon's own."""
+        return await self._jobs(
+            "WHERE state = 'lost' AND NOT is_long_running_job ORDER BY job_id DESC LIMIT ?", limit
+        )
 
     async def close_lost(self, now: str) -> LostJobs:
         """Mark the jobs that the last daemon left open as ``lost``. Durable.

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from piod.errors import ConfigurationError
-from piod.storage.layout import LEDGER_NAME, PLUGINS_FOLDER, STORAGE_FOLDER
+from piod.storage.layout import LEDGER_NAME, PLUGINS_FOLDER, READINGS_NAME, STORAGE_FOLDER
 
 READ, WRITE, ENTER = os.R_OK, os.W_OK, os.X_OK
 WORDS = {READ: "read", WRITE: "write", ENTER: "enter"}
@@ -75,8 +75,9 @@ def _needed(data_dir: Path, config_files: tuple[Path, ...]) -> Iterator[tuple[Pa
         yield path, READ
     storage = data_dir / STORAGE_FOLDER
     yield storage, READ | WRITE | ENTER
-    for suffix in ("", "-wal", "-shm"):
-        yield storage / f"{LEDGER_NAME}{suffix}", READ | WRITE
+    for name in (LEDGER_NAME, READINGS_NAME):
+        for suffix in ("", "-wal", "-shm"):
+            yield storage / f"{name}{suffix}", READ | WRITE
     yield from _readable_tree(data_dir / "hardware")
 
 

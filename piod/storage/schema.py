@@ -57,4 +57,15 @@ SCHEMA: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX tasks_by_finished_at ON tasks (finished_at)",
         "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     ),
+    (
+        """
+        CREATE TABLE memory (
+            experiment TEXT NOT NULL,
+            key TEXT NOT NULL,
+            value TEXT NOT NULL,
+            updated_at TEXT NOT NULL,
+            PRIMARY KEY (experiment, key)
+        ) WITHOUT ROWID
+        """,
+    ),
 )

@@ -48,7 +48,7 @@ def open_database(
             moved_to = _move_aside(path)
             _log.error(
                 "The database %s is damaged (%s). It was moved to %s and a new one begins: "
-                "the history of jobs and tasks before now is only in that file.",
+                "the history before now is only in that file.",
                 path,
                 error,
                 moved_to,

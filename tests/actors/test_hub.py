@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 
 from piod.actors.hub import Hub, Lagged
-from piod.events import PwmChanged
+from piod.events import JobIdentity, JsonValue, PwmChanged, SettingPublished
 
 
 def event(number: int) -> PwmChanged:
@@ -52,3 +52,24 @@ async def test_a_closed_subscription_ends_after_what_has_arrived() -> None:
     subscription.close()
     hub.publish(event(2))
     assert [received async for received in subscription] == [event(1)]
+
+
+def setting(job_id: str, name: str, value: JsonValue) -> SettingPublished:
+    job = JobIdentity("pio01", "E", "stirring", job_id)
+    return SettingPublished(job, name, value, str(value), persist=False, at=0.0)
+
+
+def test_it_knows_what_the_newest_living_job_of_a_name_publishes() -> None:
+    hub = Hub()
+    assert hub.settings_of("stirring") is None
+    hub.publish(setting("1", "$state", "ready"))
+    hub.publish(setting("1", "target_rpm", 400.0))
+    hub.publish(setting("2", "target_rpm", 500.0))
+    assert hub.settings_of("stirring") == {"target_rpm": 500.0}
+    hub.publish(setting("2", "$state", "lost"))
+    assert hub.settings_of("stirring") == {"$state": "ready", "target_rpm": 400.0}
+    hub.publish(setting("1", "target_rpm", None))
+    assert hub.settings_of("stirring") == {"$state": "ready"}
+    hub.publish(setting("1", "$state", "disconnected"))
+    hub.publish(setting("1", "target_rpm", None))  # a straggler
+    assert hub.settings_of("stirring") is None

@@ -283,3 +283,50 @@ def test_header_is_found_by_the_label_of_its_chip(tmp_path: Any) -> None:
     assert header.gpio_chip(str(tmp_path), label_of) == str(tmp_path / "gpiochip4")
     labels["gpiochip4"] = "something"
     assert header.gpio_chip(str(tmp_path), label_of) is None
+
+
+# -- levels ------------------------------------------------------------------------------
+
+
+async def test_a_level_is_awaited_until_its_edge_comes(pins: Header) -> None:
+    gpio = pins.gpio()
+    await gpio.open()
+    button = pins.lines[4]
+    button.happens("rising", 1)  # pressed and let go before anybody looked
+    button.happens("falling", 2)
+    waiting = asyncio.ensure_future(gpio.await_level(4, True))
+    recording = asyncio.ensure_future(gpio.record_edges(4, 0.3))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    button.happens("rising", 3 * S)
+    await asyncio.wait_for(waiting, 1)
+    button.happens("falling", 4 * S)
+    await asyncio.wait_for(gpio.await_level(4, False), 1)
+    assert len(await recording) == 1
+    await gpio.close()
+
+
+async def test_a_wait_that_is_given_up_leaves_a_recording_alone(pins: Header) -> None:
+    gpio = pins.gpio()
+    await gpio.open()
+    recording = asyncio.ensure_future(gpio.record_edges(4, 0.3))
+    waiting = asyncio.ensure_future(gpio.await_level(4, True))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    await asyncio.sleep(0.05)
+    pins.lines[4].happens("falling", S)
+    assert len(await recording) == 1
+    await gpio.close()
+
+
+async def test_a_line_that_fails_ends_the_wait(pins: Header) -> None:
+    gpio = pins.gpio()
+    await gpio.open()
+    waiting = asyncio.ensure_future(gpio.await_level(4, True))
+    await asyncio.sleep(0.05)
+    pins.lines[4].broken = True
+    pins.lines[4].happens("rising", S)
+    with pytest.raises(BusError, match="could not be watched"):
+        await asyncio.wait_for(waiting, 1)
+    pins.lines[4].broken = False
+    await gpio.close()

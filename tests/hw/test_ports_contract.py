@@ -216,6 +216,21 @@ async def test_a_later_duty_replaces_the_off_time_or_removes_it(pwm: Pwm) -> Non
 # -- GPIO ----------------------------------------------------------------------------
 
 
+async def test_a_level_that_the_button_has_is_not_waited_for(board: Board) -> None:
+    await board.gpio.await_level(BUTTON, False)
+    with pytest.raises(ValueError, match="both edges"):
+        await board.gpio.await_level(HALL, True)
+
+
+async def test_who_waits_for_a_level_is_told_when_the_port_closes(board: Board) -> None:
+    waiting = asyncio.ensure_future(board.gpio.await_level(BUTTON, True))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    await board.gpio.close()
+    with pytest.raises(BusError, match="closed"):
+        await waiting
+
+
 async def test_the_led_is_written_and_the_button_read(board: Board) -> None:
     await board.gpio.write(LED, True)
     await board.gpio.write(LED, False)

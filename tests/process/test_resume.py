@@ -10,7 +10,7 @@ from unit_process import Start, all_off, wait_until
 
 
 def configure(data_dir: Path, *lines: str) -> None:
-    (data_dir / "unit_config.ini").write_text("\n".join(["[piod]", *lines, ""]))
+    (data_dir / "unit_config.ini").write_text("\n".join(["[piod]", "run_monitor = 0", *lines, ""]))
 
 
 def test_a_named_job_goes_on_as_a_new_one_with_all_that_it_was_run_with(

@@ -151,7 +151,7 @@ def test_a_config_ini_broken_from_the_start_is_named_and_nothing_can_be_changed(
     assert status == 503
     assert "config.ini, line 3" in refusal["error"]
     assert all_off(data_dir)
-    assert unit.running() == []
+    assert [row for row in unit.running() if row["job_name"] != "monitor"] == []
 
 
 def test_a_second_daemon_on_a_data_directory_is_refused(
@@ -162,3 +162,18 @@ def test_a_second_daemon_on_a_data_directory_is_refused(
     assert f"another piod uses the data directory {unit.data_dir}" in rival.stderr
     assert "Traceback" not in rival.stderr
     assert unit.health()["status"] == "ok"
+
+
+def test_the_monitor_runs_from_the_start_and_again_after_a_kill(
+    start: Start, tmp_path: Path
+) -> None:
+    data_dir = tmp_path / "unit"
+    data_dir.mkdir()
+    (data_dir / "unit_config.ini").write_text("")
+    for _ in range(2):
+        unit = start(data_dir).wait_ready()
+        wait_until("the monitor", unit.running, 5)
+        [row] = unit.running()
+        assert (row["job_name"], row["is_long_running_job"]) == ("monitor", 1)
+        assert unit.health()["lost_jobs"] == []
+        unit.kill9()

@@ -332,7 +332,7 @@ def test_nothing_that_is_closed_keeps_outputs_from_being_turned_off(
 
     def pins() -> object:
         config = launch.configuration(installation).current()
-        return launch.output_pins(installation, config, simulate=False, hat=None, model=None)
+        return launch.outputs_of(installation, config, simulate=False, hat=None, model=None).pins
 
     assert 17 in as_piod(pins, ())
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from piod.actors.actor import Message
-from piod.errors import BusError, DeviceMissing, Unavailable
+from piod.errors import BusError, Conflict, DeviceMissing, Unavailable
 from piod.hw.ports import GpioPort, I2cPort, PwmPort
 
 R = TypeVar("R")
@@ -32,14 +32,46 @@ class BusReport:
     """How a bus is doing. ``problem`` is None when it works."""
 
     problem: str | None
-    leases: dict[int, str] = field(default_factory=dict)
-    """Owner by GPIO number."""
-    going_off: dict[int, str] = field(default_factory=dict)
-    """Former owner by GPIO number, of outputs that are not confirmed to be off yet."""
+    leases: dict[str, str] = field(default_factory=dict)
+    """Owner by output, such as ``GPIO 17`` or ``LED A``."""
+    going_off: dict[str, str] = field(default_factory=dict)
+    """Former owner by output, of outputs that are not confirmed to be off yet."""
 
 
 class Bus:
     """Any bus actor."""
+
+
+class OutputBus(Bus):
+    """A bus actor that lends outputs, each to one owner."""
+
+
+class LeaseTaken(Conflict):
+    """The output belongs to another owner."""
+
+
+class LeaseLost(BusError):
+    """The lease has ended: its bus restarted, or the guard turned the outputs off."""
+
+    default_remediation = "The job is restarted by its policy; look at the log of piod."
+
+
+class BusHangs(BusError):
+    """An access does not come to an end."""
+
+
+@dataclass(frozen=True)
+class AllReleased(Message[OutputBus, None]):
+    """Answered when every output that ``owner`` had is confirmed to be off."""
+
+    owner: str
+
+
+@dataclass(frozen=True)
+class RevokeAll(Message[OutputBus, None]):
+    """End every lease: the guard turned the outputs off, or the machine goes down."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -62,7 +94,7 @@ async def access(bus: str, work: Coroutine[object, object, R]) -> R:
         async with asyncio.timeout(ACCESS_TIMEOUT_S):
             return await work
     except TimeoutError:
-        raise BusError(f"the {bus} bus did not answer within {ACCESS_TIMEOUT_S:g} s") from None
+        raise BusHangs(f"the {bus} bus did not answer within {ACCESS_TIMEOUT_S:g} s") from None
 
 
 class Opening:

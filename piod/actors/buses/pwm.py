@@ -1,8 +1,8 @@
 """The bus of PWM outputs: stirrer, pumps, heater. It lends them.
 
 Messages: :class:`LeasePwm`, :class:`SetDuty`, :class:`ReleasePwm`,
-:class:`AllReleased`, :class:`Revoke`, :class:`~piod.actors.buses.bus.BusState`,
-:class:`~piod.actors.buses.bus.FindHang`.
+:class:`Revoke`, and of :mod:`piod.actors.buses.bus`: AllReleased, RevokeAll, BusState,
+FindHang.
 
 A lease is exclusive and tied to the :class:`~piod.actors.actor.Life` of its
 owner. When that life ends, however it ends, the output is turned off before
@@ -21,10 +21,22 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from piod.actors.actor import Actor, Life, Message, Ref
-from piod.actors.buses.bus import ASK_TIMEOUT_S, Bus, BusReport, BusState, FindHang, Opening, access
+from piod.actors.buses.bus import (
+    ASK_TIMEOUT_S,
+    AllReleased,
+    BusReport,
+    BusState,
+    FindHang,
+    LeaseLost,
+    LeaseTaken,
+    Opening,
+    OutputBus,
+    RevokeAll,
+    access,
+)
 from piod.actors.hub import Hub
 from piod.clock import Clock
-from piod.errors import BadRequest, BusError, Conflict, DeviceMissing
+from piod.errors import BadRequest, BusError, DeviceMissing
 from piod.events import PwmChanged
 from piod.hw.ports import PwmPort
 
@@ -36,16 +48,6 @@ HANG_S = 2.0
 """Wall time after which a port that does not answer hangs."""
 OFF_RETRY_S = 0.05
 """Pause between attempts to turn off an output that would not, wall time."""
-
-
-class LeaseTaken(Conflict):
-    """The output belongs to another owner."""
-
-
-class LeaseLost(BusError):
-    """The lease has ended: its bus restarted, or the guard turned the outputs off."""
-
-    default_remediation = "The job is restarted by its policy; look at the log of piod."
 
 
 @dataclass(frozen=True)
@@ -92,13 +94,6 @@ class ReleasePwm(Message["PwmBus", None]):
 
 
 @dataclass(frozen=True)
-class AllReleased(Message["PwmBus", None]):
-    """Answered when every output that ``owner`` had is confirmed to be off."""
-
-    owner: str
-
-
-@dataclass(frozen=True)
 class Revoke(Message["PwmBus", None]):
     """End the lease of ``pin``, or with None every lease: the guard turned outputs off."""
 
@@ -106,7 +101,9 @@ class Revoke(Message["PwmBus", None]):
     pin: int | None = None
 
 
-PwmMessage = LeasePwm | SetDuty | ReleasePwm | AllReleased | Revoke | BusState | FindHang
+PwmMessage = (
+    LeasePwm | SetDuty | ReleasePwm | AllReleased | Revoke | RevokeAll | BusState | FindHang
+)
 
 
 @dataclass
@@ -116,7 +113,7 @@ class _Lent:
     duty_percent: float = 0.0
 
 
-class PwmBus(Actor[PwmMessage], Bus):
+class PwmBus(Actor[PwmMessage], OutputBus):
     """Owns the PWM outputs: stirrer, pumps, heater."""
 
     def __init__(self, port: PwmPort, clock: Clock, hub: Hub) -> None:
@@ -148,12 +145,15 @@ class PwmBus(Actor[PwmMessage], Bus):
             case Revoke(reason, pin):
                 self._revoke(reason, pin)
                 return None
+            case RevokeAll(reason):
+                self._revoke(reason, None)
+                return None
             case BusState():
                 problem = self._opening.problem
                 return BusReport(
                     None if problem is None else problem.message,
-                    {pin: lent.lease.owner for pin, lent in self._lent.items()},
-                    {pin: owner for pin, (owner, _) in self._going_off.items()},
+                    {f"GPIO {pin}": lent.lease.owner for pin, lent in self._lent.items()},
+                    {f"GPIO {pin}": owner for pin, (owner, _) in self._going_off.items()},
                 )
             case FindHang():
                 return self.later(self._find_hang())

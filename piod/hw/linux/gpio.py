@@ -137,6 +137,20 @@ class LinuxGpio:
         finally:
             bus.thread.post(lambda: bus.forget(recording))
 
+    async def await_level(self, line: int, level: bool) -> None:
+        """See :meth:`piod.hw.ports.GpioPort.await_level`. ValueError: not for both edges."""
+        if self._spec(line).edge != "both":
+            raise ValueError(f"GPIO {line} is not claimed for both edges")
+        bus = self._opened()
+        loop = asyncio.get_running_loop()
+        wait = _Wait(line, level, loop, loop.create_future())
+        if not bus.thread.post(lambda: bus.start_wait(wait)):
+            raise BusError("The GPIO bus is closed.")
+        try:
+            await wait.answer
+        finally:
+            bus.thread.post(lambda: bus.forget_wait(wait))
+
     def _spec(self, line: int) -> LineSpec:
         if line not in self._specs:
             raise ValueError(f"GPIO {line} is not a line of this unit")
@@ -156,6 +170,20 @@ class _Recording:
     edges_s: list[float] = field(default_factory=list)
 
 
+@dataclass(eq=False)
+class _Wait:
+    line: int
+    level: bool
+    loop: asyncio.AbstractEventLoop
+    answer: asyncio.Future[None]
+
+    def end(self, error: BusError | None = None) -> None:
+        if error is None:
+            tell(self.loop, lambda: resolve(self.answer, None))
+        else:
+            tell(self.loop, lambda: fail(self.answer, error))
+
+
 class _Bus:
     """The claimed lines, from open to close. Lives in the bus thread."""
 
@@ -164,6 +192,7 @@ class _Bus:
         self._lines: dict[int, Line] = {}
         self._specs: Mapping[int, LineSpec] = {}
         self._recordings: list[_Recording] = []
+        self._waits: list[_Wait] = []
         self._clock = _KernelClock()
 
     def claim(self, chip: str | None, specs: Mapping[int, LineSpec], open_line: OpenLine) -> None:
@@ -188,6 +217,9 @@ class _Bus:
             self.thread.cancel(recording)
             self._end(recording, BusError("The GPIO bus was closed during a recording."))
         self._recordings = []
+        for wait in self._waits:
+            wait.end(BusError("The GPIO bus was closed."))
+        self._waits = []
         for number, line in self._lines.items():
             self.thread.unwatch(line.fd)
             try:
@@ -235,8 +267,32 @@ class _Bus:
         self.thread.cancel(recording)
         if recording in self._recordings:
             self._recordings.remove(recording)
-        if recording.line in self._lines and not self._of(recording.line):
-            self.thread.unwatch(self._lines[recording.line].fd)
+        self._unwatch_if_idle(recording.line)
+
+    def start_wait(self, wait: _Wait) -> None:
+        """Watch first and look then, so that no change falls in between."""
+        try:
+            line = self._claimed(wait.line)
+            self._fetch(wait.line)  # what is queued has been
+            self._waits.append(wait)
+            self.thread.watch(line.fd, lambda: self._readable(wait.line))
+            if line.read() == wait.level:
+                wait.end()
+        except BusError as error:
+            wait.end(error)
+        except OSError as error:
+            wait.end(_bus_error(wait.line, "could not be watched", error))
+
+    def forget_wait(self, wait: _Wait) -> None:
+        """As :meth:`forget`."""
+        if wait in self._waits:
+            self._waits.remove(wait)
+        self._unwatch_if_idle(wait.line)
+
+    def _unwatch_if_idle(self, line: int) -> None:
+        awaited = any(wait.line == line for wait in self._waits)
+        if line in self._lines and not self._of(line) and not awaited:
+            self.thread.unwatch(self._lines[line].fd)
 
     def _claimed(self, line: int) -> Line:
         if line not in self._lines:
@@ -262,6 +318,9 @@ class _Bus:
         poller.register(source.fd, select.POLLIN | select.POLLPRI)
         while poller.poll(0):
             event = source.read_event()
+            for wait in self._waits:
+                if wait.line == line and wait.level == (event.edge == "rising"):
+                    wait.end()
             if event.edge == "falling":
                 at_s = self._clock.monotonic_ns(event.timestamp) / NS_PER_S
                 for recording in self._of(line):
@@ -271,6 +330,9 @@ class _Bus:
         for recording in self._of(line):
             self._end(recording, _bus_error(line, "could not be watched", error))
             self.forget(recording)
+        for wait in [wait for wait in self._waits if wait.line == line]:
+            wait.end(_bus_error(line, "could not be watched", error))
+            self.forget_wait(wait)
 
     def _of(self, line: int) -> list[_Recording]:
         return [recording for recording in self._recordings if recording.line == line]

@@ -1,17 +1,21 @@
 """The I2C bus of a Raspberry Pi (I2cPort), on python-periphery.
 
-All access happens in one bus thread, so transactions never mix.
+All access happens in one bus thread, so transactions never mix, and a timed list
+is kept to its instants whatever the event loop does.
 """
 
 from __future__ import annotations
 
 import errno
+import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
 from piod.errors import BusError, DeviceMissing
+from piod.hw.i2c import check, check_list, in_list, no_answer
 from piod.hw.linux.bus_thread import BusThread
-from piod.hw.ports import I2cMessage, Read, Write
+from piod.hw.ports import BusStuck, I2cMessage, Read, TimedAnswer, TimedTransfer, Write
 
 DEVICE = "/dev/i2c-1"
 
@@ -20,6 +24,11 @@ NO_ANSWER = (errno.ENXIO, errno.EREMOTEIO)
 adapters of the Raspberry Pi (Documentation/i2c/fault-codes.rst)."""
 GONE = (errno.ENODEV, errno.ENOENT)
 REFUSES_EMPTY = (errno.EOPNOTSUPP, errno.EINVAL)
+STUCK = (errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY)
+"""No end of a transaction, a line that somebody else holds low, no free bus."""
+NOBODY = 0x7F
+"""A reserved address, all ones: to address it is nine clock pulses with the data line left
+alone, then a stop, which is how the I2C specification frees a bus (UM10204, 3.1.16)."""
 
 
 class Adapter(Protocol):
@@ -90,11 +99,26 @@ class LinuxI2c:
         thread, adapter = self._open()
         return await thread.run(lambda: _transfer(adapter, address, messages))
 
+    async def transfer_at(self, items: Sequence[TimedTransfer]) -> Sequence[TimedAnswer]:
+        """See :meth:`piod.hw.ports.I2cPort.transfer_at`."""
+        check_list(items)
+        thread, adapter = self._open()
+        abandoned = threading.Event()
+        try:
+            return await thread.run(lambda: _transfer_at(adapter, items, abandoned))
+        finally:
+            abandoned.set()  # cancelled: others need not wait for what nobody wants
+
     async def probe(self, address: int) -> bool:
         """See :meth:`piod.hw.ports.I2cPort.probe`."""
         check(address, [Write(b"")])
         thread, adapter = self._open()
         return await thread.run(lambda: _probe(adapter, address))
+
+    async def recover(self) -> None:
+        """See :meth:`piod.hw.ports.I2cPort.recover`."""
+        thread, adapter = self._open()
+        await thread.run(lambda: _recover(adapter))
 
     def _opened(self) -> Adapter:
         try:
@@ -121,19 +145,30 @@ class LinuxI2c:
         return self._thread, self._adapter
 
 
-def check(address: int, messages: Sequence[I2cMessage]) -> None:
-    """Raises ValueError for what is no I2C transaction: a mistake of the caller."""
-    if not 0x08 <= address <= 0x77:
-        raise ValueError(f"0x{address:02X} is not the address of a chip")
-    if not messages or any(isinstance(each, Read) and each.count < 1 for each in messages):
-        raise ValueError("a transaction has a message at least, and a read a byte")
-
-
 def _transfer(adapter: Adapter, address: int, messages: Sequence[I2cMessage]) -> list[bytes]:
     try:
         return adapter.transfer(address, messages)
     except OSError as error:
         raise _bus_error(address, error) from error
+
+
+def _transfer_at(
+    adapter: Adapter, items: Sequence[TimedTransfer], abandoned: threading.Event
+) -> list[TimedAnswer]:
+    answers: list[TimedAnswer] = []
+    start_s = end_s = time.monotonic()
+    for index, (offset_s, address, messages, pause_s) in enumerate(items):
+        wait_s = max(start_s + offset_s, end_s + pause_s) - time.monotonic()
+        if abandoned.wait(wait_s) if wait_s > 0 else abandoned.is_set():
+            break
+        began_s = time.monotonic()
+        try:
+            data = _transfer(adapter, address, messages)
+        except BusError as error:
+            raise in_list(error, index, len(items)) from error
+        end_s = time.monotonic()
+        answers.append(TimedAnswer(began_s - start_s, data))
+    return answers
 
 
 def _probe(adapter: Adapter, address: int) -> bool:
@@ -151,6 +186,13 @@ def _probe(adapter: Adapter, address: int) -> bool:
     return True
 
 
+def _recover(adapter: Adapter) -> None:
+    try:
+        adapter.transfer(NOBODY, [Read(1)])
+    except OSError:
+        pass  # nobody answers, or the bus is as stuck as before
+
+
 def _close(adapter: Adapter) -> None:
     try:
         adapter.close()
@@ -161,9 +203,8 @@ def _close(adapter: Adapter) -> None:
 def _bus_error(address: int, error: OSError) -> BusError:
     reason = error.strerror or str(error)
     if error.errno in NO_ANSWER:
-        return BusError(f"No chip answers at I2C address 0x{address:02X}.", cause=reason)
+        return no_answer(address, reason)
     if error.errno in GONE:
         return DeviceMissing("The I2C bus is gone.", cause=reason)
-    return BusError(
-        f"The I2C bus failed an access of address 0x{address:02X}: {reason}.", cause=reason
-    )
+    kind = BusStuck if error.errno in STUCK else BusError
+    return kind(f"The I2C bus failed an access of address 0x{address:02X}: {reason}.", cause=reason)

@@ -6,13 +6,25 @@ from collections.abc import Mapping, Sequence
 
 from piod.clock import SimulatedClock
 
-from .faults import Faults, StirrerStall
+from .chips import ChipWiring, Surroundings, build_chips
+from .faults import (
+    Bubbles,
+    Faults,
+    HeaterFailure,
+    HeaterStuck,
+    PumpFailure,
+    StirrerStall,
+    TemperatureOffset,
+    TemperatureRunaway,
+    TemperatureStuck,
+)
 from .gpio import SimulatedGpio
 from .i2c import SimulatedI2c
 from .plant import Plant
 from .plant_file import PlantFile
 from .pwm import OutputGuard, SimulatedPwm
 from .silicon import SiliconFile
+from .surroundings import USUAL_ANGLES, PlantSurroundings
 
 
 class SimulatedBoard:
@@ -21,7 +33,9 @@ class SimulatedBoard:
     Making the board is its power-on: every output is off from then on, in the
     plant and in ``silicon``. Without ``silicon`` and ``plant_file`` nothing is
     kept; without ``guard`` nobody else turns an output off. To the guard the
-    outputs are ``pwm:<GPIO>``. ``i2c_chips``: those of :func:`.i2c.chips_of`.
+    outputs are ``pwm:<GPIO>`` and ``led:<channel>``. ``i2c_chips``: those of
+    :func:`.chips.chips_of`; they see the plant, with photodiodes at ``angles``
+    (by signal of the wiring), unless there are other ``surroundings``.
     """
 
     def __init__(
@@ -34,7 +48,9 @@ class SimulatedBoard:
         hall_line: int,
         button_line: int,
         led_line: int,
-        i2c_chips: Mapping[int, str] | None = None,
+        i2c_chips: Mapping[int, ChipWiring] | None = None,
+        angles: Mapping[str, str] = USUAL_ANGLES,
+        surroundings: Surroundings | None = None,
         silicon: SiliconFile | None = None,
         plant_file: PlantFile | None = None,
         guard: OutputGuard | None = None,
@@ -59,7 +75,10 @@ class SimulatedBoard:
             button_line=button_line,
             led_line=led_line,
         )
-        self.i2c = SimulatedI2c(i2c_chips or {}, self.faults)
+        if surroundings is None:
+            surroundings = PlantSurroundings(clock, plant, angles, silicon, plant_file, guard)
+        chips = build_chips(i2c_chips or {}, surroundings, clock.monotonic())
+        self.i2c = SimulatedI2c(chips, self.faults, clock)
 
     def truth(self) -> dict[str, object]:
         """The plant as it is at this instant, and what is on the board."""
@@ -85,5 +104,25 @@ class SimulatedBoard:
             self._plant_file.close()
 
     def _faults_changed(self) -> None:
-        self._plant.jam_stirrer(bool(self.faults.of(StirrerStall)), self._clock.monotonic())
+        self._break_plant(self._plant, self._clock.monotonic())
         self.gpio.sense_button()
+        self.i2c.faults_changed()
+
+    def _break_plant(self, plant: Plant, now_s: float) -> None:
+        """Of faults that exclude each other the last one counts; those that add up do."""
+        faults = self.faults
+        plant.jam_stirrer(bool(faults.of(StirrerStall)), now_s)
+        heater: list[float] = [fault.duty_percent for fault in faults.of(HeaterStuck)]
+        heater += [0.0 for _ in faults.of(HeaterFailure)]
+        plant.break_heater(heater[-1] if heater else None, now_s)
+        plant.break_pumps({fault.pump for fault in faults.of(PumpFailure)}, now_s)
+        stuck = faults.of(TemperatureStuck)
+        plant.break_sensor(
+            now_s,
+            stuck=bool(stuck),
+            stuck_celsius=stuck[-1].celsius if stuck else None,
+            offset_k=sum(fault.celsius for fault in faults.of(TemperatureOffset)),
+            drift_k_per_s=sum(f.celsius_per_minute for f in faults.of(TemperatureRunaway)) / 60,
+        )
+        bubbles = faults.of(Bubbles)
+        plant.set_bubbles(bubbles[-1].probability if bubbles else None, now_s)

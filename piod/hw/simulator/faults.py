@@ -20,8 +20,11 @@ SYSTEM_CALLS = (
     *("reboot", "power_off", "set_time", "synchronise_clock"),
     *("unit_states", "restart_units", "start_update", "update"),
 )
+PUMPS = ("media", "alt_media", "waste")
 MAX_PIN = 1000
 MAX_COUNT = 1_000_000
+RESET_S = 2.0
+MAX_RESET_S = 3600.0
 
 
 @dataclass
@@ -114,6 +117,49 @@ class MissingChip(Fault):
 
 
 @dataclass
+class Nack(Fault):
+    """The chip at this address does not acknowledge the next ``count`` transactions."""
+
+    kind = "nack"
+    address: int
+    count: int
+
+    @classmethod
+    def read(cls, id: str, given: Fields) -> Nack:
+        count = given.integer("count", 1, MAX_COUNT) if "count" in given else 1
+        return cls(id, given.integer("address", 0x08, 0x77), count)
+
+
+@dataclass
+class BusHeldLow(Fault):
+    """A chip holds a line of the I2C bus low until the bus is recovered, if it can be."""
+
+    kind = "i2c_stuck"
+    recoverable: bool
+
+    @classmethod
+    def read(cls, id: str, given: Fields) -> BusHeldLow:
+        return cls(id, given.flag("recoverable") if "recoverable" in given else True)
+
+
+@dataclass
+class ChipReset(Fault):
+    """A chip of the I2C bus begins anew, its LEDs off, and answers again after ``seconds``.
+
+    Two of them are what the RP2040 takes.
+    """
+
+    kind = "chip_reset"
+    address: int
+    seconds: float
+
+    @classmethod
+    def read(cls, id: str, given: Fields) -> ChipReset:
+        seconds = given.number("seconds", 0, MAX_RESET_S) if "seconds" in given else RESET_S
+        return cls(id, given.integer("address", 0x08, 0x77), seconds)
+
+
+@dataclass
 class SystemFailure(Fault):
     """The machine refuses a call; "update": one that was started fails in the end."""
 
@@ -139,6 +185,88 @@ class ServiceDown(Fault):
         return cls(id, given.text("service"))
 
 
+@dataclass
+class TemperatureStuck(Fault):
+    """The temperature sensor shows ``celsius``, or what it showed last, whatever happens."""
+
+    kind = "temperature_stuck"
+    celsius: float | None
+
+    @classmethod
+    def read(cls, id: str, given: Fields) -> TemperatureStuck:
+        return cls(id, given.number("celsius", -128, 127) if "celsius" in given else None)
+
+
+@dataclass
+class TemperatureOffset(Fault):
+    """The temperature sensor shows so much too much."""
+
+    kind = "temperature_offset"
+    celsius: float
+
+    @classmethod
+    def read(cls, id: str, given: Fields) -> TemperatureOffset:
+        return cls(id, given.number("celsius", -200, 200))
+
+
+@dataclass
+class TemperatureRunaway(Fault):
+    """What the temperature sensor shows runs away from the truth."""
+
+    kind = "temperature_runaway"
+    celsius_per_minute: float
+
+    @classmethod
+    def read(cls, id: str, given: Fields) -> TemperatureRunaway:
+        if "celsius_per_minute" not in given:
+            return cls(id, 10.0)
+        return cls(id, given.number("celsius_per_minute", -1000, 1000))
+
+
+@dataclass
+class HeaterStuck(Fault):
+    """The heater gets ``duty_percent``, whatever its output says."""
+
+    kind = "heater_stuck"
+    duty_percent: float
+
+    @classmethod
+    def read(cls, id: str, given: Fields) -> HeaterStuck:
+        duty = given.number("duty_percent", 0, 100) if "duty_percent" in given else 100.0
+        return cls(id, duty)
+
+
+@dataclass
+class HeaterFailure(Fault):
+    """The heater does not heat."""
+
+    kind = "heater_failure"
+
+
+@dataclass
+class PumpFailure(Fault):
+    """A pump turns and pumps nothing."""
+
+    kind = "pump_failure"
+    pump: str
+
+    @classmethod
+    def read(cls, id: str, given: Fields) -> PumpFailure:
+        return cls(id, given.choice("pump", PUMPS))
+
+
+@dataclass
+class Bubbles(Fault):
+    """OD readings meet bubbles with this probability."""
+
+    kind = "bubbles"
+    probability: float
+
+    @classmethod
+    def read(cls, id: str, given: Fields) -> Bubbles:
+        return cls(id, given.number("probability", 0, 1) if "probability" in given else 1.0)
+
+
 KINDS: Mapping[str, type[Fault]] = {
     kind.kind: kind
     for kind in (
@@ -147,9 +275,19 @@ KINDS: Mapping[str, type[Fault]] = {
         BusFailure,
         MissingDevice,
         MissingChip,
+        Nack,
+        BusHeldLow,
+        ChipReset,
         Button,
         SystemFailure,
         ServiceDown,
+        TemperatureStuck,
+        TemperatureOffset,
+        TemperatureRunaway,
+        HeaterStuck,
+        HeaterFailure,
+        PumpFailure,
+        Bubbles,
     )
 }
 
@@ -185,6 +323,10 @@ class Faults:
         """Repair everything."""
         self._faults.clear()
         self._changed()
+
+    def __bool__(self) -> bool:
+        """Whether anything is broken."""
+        return bool(self._faults)
 
     def of(self, kind: type[F]) -> Sequence[F]:
         """The faults of one kind."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from piod.clock import Clock
 from piod.errors import BusError
@@ -40,6 +41,7 @@ class SimulatedGpio(GpioPort):
         self._open = False
         self._pressed = False
         self._button_recordings: list[list[float]] = []
+        self._button_waits: list[tuple[bool, asyncio.Future[None]]] = []
         self.led_on = False
         """The level of the PCB LED's line."""
 
@@ -52,6 +54,7 @@ class SimulatedGpio(GpioPort):
     async def close(self) -> None:
         self._open = False
         self.led_on = False
+        self._end_waits(lambda waited: True, BusError("The GPIO lines were closed."))
 
     async def read(self, line: int) -> bool:
         self._check_input(line)
@@ -91,6 +94,29 @@ class SimulatedGpio(GpioPort):
         self._require_open()
         return releases
 
+    async def await_level(self, line: int, level: bool) -> None:
+        """See the port. BusError if the port was closed meanwhile."""
+        self._check_input(line)
+        if line != self._button_line:
+            raise ValueError(f"GPIO {line} is not claimed for both edges")
+        if self._pressed == level:
+            return
+        changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._button_waits.append((level, changed))
+        await changed
+
+    def _end_waits(self, which: Callable[[bool], bool], error: BusError | None = None) -> None:
+        waits, self._button_waits = self._button_waits, []
+        for level, changed in waits:
+            if changed.done():
+                continue  # nobody waits any more
+            if not which(level):
+                self._button_waits.append((level, changed))
+            elif error is not None:
+                changed.set_exception(error)
+            else:
+                changed.set_result(None)
+
     def sense_button(self) -> None:
         """The faults have changed: the button may have been pressed or let go."""
         pressed = bool(self._faults.of(Button))
@@ -98,6 +124,7 @@ class SimulatedGpio(GpioPort):
             for releases in self._button_recordings:
                 releases.append(self._clock.monotonic())
         self._pressed = pressed
+        self._end_waits(lambda level: level == pressed)
 
     def _check_input(self, line: int) -> None:
         if line not in (self._hall_line, self._button_line):

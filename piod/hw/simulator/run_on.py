@@ -77,10 +77,11 @@ def run_on(directory: Path, now_wall: float) -> Resumed | None:
         return None
     # A wall clock that was set back in between means: no time has passed.
     now = max(now_wall, saved_wall)
-    duties, since = read_outputs(directory / OUTPUTS_FILE)
+    duties, levels, since = read_outputs(directory / OUTPUTS_FILE)
     since = saved_wall if since is None else min(max(since, saved_wall), now)
     plant.advance_to(since)
     plant.set_outputs(duties, since)
+    plant.set_leds(levels, since)
     plant.advance_to(now)
     start_time = max(simulated + (now - saved_wall), now_wall)
     replace_text(directory / PLANT_FILE, saved_text(plant, now_wall, start_time))
@@ -93,23 +94,27 @@ def saved_text(plant: Plant, wall: float, simulated: float) -> str:
     return json.dumps(kept) + "\n"
 
 
-def read_outputs(path: Path) -> tuple[dict[int, float], float | None]:
-    """The PWM duties by pin in ``outputs.json``, and its mtime.
+def read_outputs(path: Path) -> tuple[dict[int, float], dict[str, float], float | None]:
+    """PWM duties by pin and LED levels by channel in ``outputs.json``, and its mtime.
 
     Missing or not understood: nothing is on, since an unknown time (None).
     """
     try:
         since = os.stat(path).st_mtime
     except OSError:
-        return {}, None
+        return {}, {}, None
     read = _read(path)
     if read is None:
-        return {}, None
+        return {}, {}, None
     try:
-        return read_duties(Fields(read, "", ("pwm", "led")).value("pwm"), "pwm"), since
+        outputs = Fields(read, "", ("pwm", "led"))
+        duties = read_duties(outputs.value("pwm"), "pwm")
+        led = Fields(outputs.value("led"), "led", LED_CHANNELS)
+        levels = {name: led.number(name, 0, 100) for name in LED_CHANNELS if name in led}
+        return duties, levels, since
     except BadRequest as refusal:
         _set_aside(path, refusal.message)
-        return {}, None
+        return {}, {}, None
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -129,6 +129,16 @@ class Stirrer:
                 self._change(next_mode)
             now = now + step_s if changes else until
 
+    def steady_for_s(self, volume_ml: float, rpm: float) -> float:
+        """How long it will neither change its mode nor pass the speed ``rpm`` by itself, s."""
+        dragged = self.mode in ("starting", "turning")
+        target_rpm = self.steady_rpm(self.duty_percent, volume_ml) if dragged else 0.0
+        change_in_s, _ = self._next_change(target_rpm)
+        if (self.rpm - rpm) * (target_rpm - rpm) < 0:
+            passing_in_s = self._tau_s() * math.log((self.rpm - target_rpm) / (rpm - target_rpm))
+            return min(change_in_s, passing_in_s)
+        return change_in_s
+
     # -- modes -----------------------------------------------------------------
 
     def _settle(self) -> None:

@@ -1,0 +1,452 @@
+"""The heater, and the interlock that stands between it and every job.
+
+Messages: :class:`LeaseHeater`, :class:`SetHeater`, :class:`ReadBoard`,
+:class:`ResetInterlock`, :class:`InterlockState`. :mod:`.leased_heater` sends them for a job.
+
+The actor leases the heater's PWM output for as long as its lessee lives, and no longer.
+While the duty cycle is above 0 it reads the heater's board every 2 s, whatever the job
+does, and renews an off-time of the output only after a good reading: without one the
+bus thread, or the guard, turns the heater off. These *trip* the interlock:
+
+- a reading that fails, or cannot be true;
+- one above the model's disable limit (above the shutdown limit, and confirmed 2 s later,
+  the machine is powered off, too);
+- a sensor that disagrees with the heater: :mod:`.board_watch`;
+- an output that cannot be driven.
+
+A trip ends the lease of the output at once and latches: in the ledger, so that neither a
+restart of the job nor one of piod brings the heater back. Only ResetInterlock does.
+Above the reduce limit the duty cycle shrinks by a tenth each check, and stays so until
+the board has cooled by RECOVERED_K. A heater that was off for any reason is only turned
+on again by a new SetHeater, never by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+from piod.actors.actor import Actor, Life, Message, Ref
+from piod.actors.board_watch import BoardWatch
+from piod.actors.buses.bus import ASK_TIMEOUT_S, LeaseLost, LeaseTaken
+from piod.actors.buses.pwm import LeasePwm, PwmBus, PwmLease, SetDuty
+from piod.clock import Clock, timestamp
+from piod.errors import BadRequest, BusError, PiodError
+from piod.hw.models import Limits
+from piod.hw.ports import Thermometer
+from piod.jobs.instruments import HeaterTripped
+from piod.storage.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+HEATER_HZ = 16.0
+SAMPLE_S = 2.0
+OFF_AFTER_S = 4.0
+"""The heater is off so long after a good reading, unless another one follows.
+
+A reading that is not there 2 s after it was due is one that failed; the bus may be busy
+with a timed list of another job before that.
+"""
+HOLD_S = 300.0
+"""A duty cycle that its job has not set again for so long is ended: the job hangs."""
+FULL_PERCENT = 100.0
+REDUCE_BY = 0.9
+RECOVERED_K = 3.0
+LOWEST_CELSIUS, HIGHEST_CELSIUS = -20.0, 125.0
+"""What the board can have."""
+TRIP_KEY = "heater_trip"
+"""Key in the ledger."""
+HEATER_ASK_TIMEOUT_S = 60.0
+"""Wall time for asks that read the board: as long as an I2C access may take."""
+
+
+@dataclass(frozen=True)
+class HeaterLease:
+    """The right to drive the heater."""
+
+    number: int
+    owner: str
+
+
+@dataclass(frozen=True)
+class HeaterState:
+    """What the heater is driven at, and why it may not be (None: it may)."""
+
+    duty_percent: float
+    trip: str | None
+
+
+@dataclass(frozen=True)
+class LeaseHeater(Message["HeaterInterlock", HeaterLease]):
+    """Lend the heater, at 0 %, to ``life``. LeaseTaken while another owner has it.
+
+    ``changed`` is called with each change of its state, at once; ``lost`` when the lease
+    is taken away before its owner's end.
+    """
+
+    life: Life
+    changed: Callable[[HeaterState], None]
+    lost: Callable[[PiodError], None]
+
+
+@dataclass(frozen=True)
+class SetHeater(Message["HeaterInterlock", float]):
+    """Drive the leased heater; answered with the duty cycle that it has got.
+
+    Above 0 only after a good reading. Refused with HeaterTripped.
+    """
+
+    lease: HeaterLease
+    duty_percent: float
+
+
+@dataclass(frozen=True)
+class ReadBoard(Message["HeaterInterlock", float]):
+    """One reading of the board, °C, checked like any other. Refused with BusError."""
+
+    lease: HeaterLease
+
+
+@dataclass(frozen=True)
+class ResetInterlock(Message["HeaterInterlock", None]):
+    """Allow heating again; on disk when answered."""
+
+
+@dataclass(frozen=True)
+class InterlockState(Message["HeaterInterlock", HeaterState]):
+    """How the heater is doing."""
+
+
+HeaterMessage = LeaseHeater | SetHeater | ReadBoard | ResetInterlock | InterlockState
+
+
+class _Lent:
+    """The heater in the hands of one owner."""
+
+    def __init__(self, lease: HeaterLease, request: LeaseHeater) -> None:
+        self.lease = lease
+        self.changed = request.changed
+        self.lost = request.lost
+        self.life = request.life
+        self.output: PwmLease | None = None
+        self.output_life = Life(request.life.name)
+        """Ends with the owner, with the actor, and at each trip."""
+        self.has_heated = False
+
+
+class HeaterInterlock(Actor[HeaterMessage]):
+    """Owns the heater on GPIO ``pin``.
+
+    ``limits``: of the reactor model, as it is known now. ``power_off``: asks for the
+    machine to be powered off, for the reason given.
+    """
+
+    def __init__(
+        self,
+        *,
+        pwm: Ref[PwmBus],
+        pin: int,
+        thermometer: Thermometer,
+        limits: Callable[[], Limits],
+        ledger: Ledger,
+        power_off: Callable[[str], Awaitable[None]],
+        clock: Clock,
+    ) -> None:
+        super().__init__("heater")
+        self._pwm = pwm
+        self._pin = pin
+        self._thermometer = thermometer
+        self._limits = limits
+        self._ledger = ledger
+        self._power_off = power_off
+        self._clock = clock
+        self._lent: _Lent | None = None
+        self._leases = 0
+        self._duty_percent = 0.0
+        self._ceiling_percent = FULL_PERCENT
+        self._command = 0
+        """Number of the last SetHeater: one that is overtaken while it reads drives nothing."""
+        self._set_s = -math.inf
+        self._good_s = -math.inf
+        self._reduced_s = -math.inf
+        self._watch = BoardWatch()
+        self._trip: str | None = None
+        self._heating = asyncio.Event()
+        self._keeping = asyncio.Lock()
+        self._powering_off = False
+
+    async def starting(self) -> None:
+        self.life.at_end(self._cut)
+        kept = await self._ledger.get_meta(TRIP_KEY)
+        if kept is not None:
+            self._trip = str(json.loads(kept)["reason"])
+            log.warning("the heater stays off until its interlock is reset: %s", self._trip)
+        self.spawn(self._sample_for_ever())
+
+    async def ended(self) -> None:
+        if self._lent is not None:
+            self._lent.lost(LeaseLost("the interlock of the heater restarted"))
+
+    async def receive(self, message: HeaterMessage) -> object:
+        match message:
+            case LeaseHeater():
+                return self.later(self._lend(message))
+            case SetHeater(lease, duty_percent):
+                lent = self._check_lease(lease)
+                if not (math.isfinite(duty_percent) and 0 <= duty_percent <= 100):
+                    raise BadRequest(f"duty cycle must be 0 to 100 %, got {duty_percent}")
+                self._command += 1
+                if duty_percent == 0:
+                    return self.later(self._turn_off(lent))
+                return self.later(self._heat(lent, duty_percent, self._command))
+            case ReadBoard(lease):
+                return self.later(self._read(self._check_lease(lease)))
+            case ResetInterlock():
+                return self.later(self._reset())
+            case InterlockState():
+                return self._state()
+            case _:
+                assert_never(message)
+
+    # -- the lease ----------------------------------------------------------------
+
+    async def _lend(self, request: LeaseHeater) -> HeaterLease:
+        if self._lent is not None:
+            raise LeaseTaken(
+                f"the heater is in use by {self._lent.lease.owner}",
+                remediation=f"Stop {self._lent.lease.owner} first.",
+            )
+        self._leases += 1
+        lent = _Lent(HeaterLease(self._leases, request.life.name), request)
+        self._lent = lent
+        request.life.at_end(lambda: self._take_back(lent))
+        try:
+            await self._lease_output(lent)
+        except PiodError:
+            self._take_back(lent)
+            raise
+        lent.changed(self._state())
+        return lent.lease
+
+    async def _lease_output(self, lent: _Lent) -> PwmLease:
+        if lent.output_life.ended:  # after a trip
+            lent.output_life = Life(lent.life.name)
+        life = lent.output_life
+
+        def lost(error: BusError) -> None:
+            if self._lent is lent and lent.output_life is life:
+                life.end()
+                self._off(lent)
+                lent.lost(error)
+
+        request = LeasePwm(self._pin, HEATER_HZ, life, lost)
+        lent.output = await self._pwm.ask(request, timeout=ASK_TIMEOUT_S)
+        return lent.output
+
+    def _check_lease(self, lease: HeaterLease) -> _Lent:
+        if self._lent is None or self._lent.lease != lease:
+            raise LeaseLost(f"{lease.owner} has no lease of the heater any more")
+        return self._lent
+
+    def _take_back(self, lent: _Lent) -> None:
+        """The owner has ended: off before anything else."""
+        lent.output_life.end()
+        if self._lent is lent:
+            self._off(lent)
+            self._lent = None
+
+    def _cut(self) -> None:
+        if self._lent is not None:
+            self._lent.output_life.end()
+
+    def _off(self, lent: _Lent) -> None:
+        """Note that the heater is off, and stays off until the next SetHeater."""
+        self._command += 1
+        if lent.output_life.ended:
+            lent.output = None
+        self._now_driven(lent, 0.0)
+
+    def _now_driven(self, lent: _Lent, duty_percent: float) -> None:
+        if duty_percent:
+            self._heating.set()
+        else:
+            self._heating.clear()
+        if duty_percent != self._duty_percent:
+            self._duty_percent = duty_percent
+            self._watch.driven(duty_percent, self._clock.monotonic())
+            lent.changed(self._state())
+
+    def _state(self) -> HeaterState:
+        return HeaterState(self._duty_percent, self._trip)
+
+    # -- what the job asks for --------------------------------------------------------
+
+    async def _turn_off(self, lent: _Lent) -> float:
+        self._now_driven(lent, 0.0)
+        if lent.output is not None:
+            await self._drive(lent, lent.output, 0.0)
+        return 0.0
+
+    async def _heat(self, lent: _Lent, duty_percent: float, command: int) -> float:
+        self._refuse_if_tripped()
+        await self._read(lent)
+        self._refuse_if_tripped()
+        if command == self._command and lent.output is None:
+            await self._lease_output(lent)
+        if command != self._command or lent.output is None:
+            return self._duty_percent
+        self._set_s = self._clock.monotonic()
+        lent.has_heated = True
+        self._now_driven(lent, min(duty_percent, self._ceiling_percent))
+        await self._drive(lent, lent.output, self._duty_percent)
+        return self._duty_percent
+
+    async def _drive(self, lent: _Lent, output: PwmLease, duty_percent: float) -> None:
+        off_after_s = OFF_AFTER_S if duty_percent else None
+        try:
+            message = SetDuty(output, duty_percent, off_after_s)
+            await self._pwm.ask(message, timeout=ASK_TIMEOUT_S)
+        except PiodError as error:
+            if self._lent is not lent or lent.output is not output:
+                return  # the lease was ended meanwhile, and the output with it
+            self._trip_with(lent, f"its output could not be driven: {error.message}")
+            raise self._tripped() from error
+
+    # -- the interlock ----------------------------------------------------------------
+
+    async def _sample_for_ever(self) -> None:
+        while True:
+            await self._heating.wait()
+            await self._clock.sleep(SAMPLE_S)
+            lent = self._lent
+            if lent is None or not self._duty_percent:
+                continue
+            command, before_s = self._command, self._good_s
+            try:
+                await self._read(lent)
+                if self._command == command and lent.output is not None and self._duty_percent:
+                    await self._renew(lent, lent.output, before_s)
+            except PiodError:
+                pass  # it has tripped, and told
+
+    async def _renew(self, lent: _Lent, output: PwmLease, before_s: float) -> None:
+        now_s = self._clock.monotonic()
+        if now_s - before_s > OFF_AFTER_S:
+            why = f"its board was not read for {now_s - before_s:.1f} s"
+        elif now_s - self._set_s > HOLD_S:
+            why = f"{lent.lease.owner} has not asked for it for {HOLD_S:g} s"
+        else:
+            self._now_driven(lent, min(self._duty_percent, self._ceiling_percent))
+            await self._drive(lent, output, self._duty_percent)
+            return
+        log.warning("the heater was turned off: %s", why)
+        self._command += 1
+        await self._turn_off(lent)
+
+    async def _read(self, lent: _Lent) -> float:
+        """A reading that has been checked. BusError; that trips, once the lease has heated."""
+        try:
+            celsius = await self._thermometer.read_celsius()
+            if not LOWEST_CELSIUS <= celsius <= HIGHEST_CELSIUS:
+                raise BusError(f"the heater's board cannot be at {celsius} °C")
+        except BusError as error:
+            if lent.has_heated:
+                self._trip_with(lent, f"its board could not be read: {error.message}")
+            raise
+        self._judge(lent, celsius)
+        return celsius
+
+    def _judge(self, lent: _Lent, celsius: float) -> None:
+        now_s = self._clock.monotonic()
+        limits = self._limits()
+        self._good_s = now_s
+        problem = self._watch.problem(celsius, now_s)
+        if celsius > limits.max_temp_to_disable_heating:
+            self._trip_with(
+                lent,
+                f"its board is at {celsius:g} °C, above the limit of "
+                f"{limits.max_temp_to_disable_heating:g} °C",
+            )
+            if celsius > limits.max_temp_to_shutdown and not self._powering_off:
+                self._powering_off = True
+                self.spawn(self._confirm_and_power_off())
+        elif problem is not None:
+            self._trip_with(lent, problem)
+        elif celsius > limits.max_temp_to_reduce_heating:
+            if self._duty_percent and now_s - self._reduced_s >= SAMPLE_S:
+                if self._ceiling_percent == FULL_PERCENT:
+                    log.warning("the heater's board is at %g °C: its power is reduced", celsius)
+                self._reduced_s = now_s
+                self._ceiling_percent = REDUCE_BY * min(self._duty_percent, self._ceiling_percent)
+        elif celsius < limits.max_temp_to_reduce_heating - RECOVERED_K:
+            self._ceiling_percent = FULL_PERCENT
+
+    def _trip_with(self, lent: _Lent, reason: str) -> None:
+        """Off at once, and until it is reset. The first reason counts."""
+        lent.output_life.end()
+        if self._trip is None:
+            self._trip = f"{reason} ({timestamp(self._clock.time())})"
+            log.critical("the heater was turned off and stays off until it is reset: %s", reason)
+            self.spawn(self._try_to_keep_trip())
+        self._off(lent)
+        lent.changed(self._state())
+
+    async def _confirm_and_power_off(self) -> None:
+        """One reading may err; a second one, with the heater off, hardly does."""
+        try:
+            await self._clock.sleep(SAMPLE_S)
+            try:
+                celsius = await self._thermometer.read_celsius()
+            except BusError as error:
+                log.critical("whether the heater is too hot is not known: %s", error.message)
+                return
+            limit = self._limits().max_temp_to_shutdown
+            if not limit < celsius <= HIGHEST_CELSIUS:
+                return
+            reason = f"the heater's board is at {celsius:g} °C, above {limit:g} °C"
+            log.critical("the machine is powered off: %s", reason)
+            try:
+                await self._power_off(reason)
+            except PiodError as refusal:
+                log.critical("the machine is not powered off: %s", refusal.message)
+        finally:
+            self._powering_off = False
+
+    # -- the latch ----------------------------------------------------------------------
+
+    def _tripped(self) -> HeaterTripped:
+        return HeaterTripped(f"the heater is off: {self._trip}")
+
+    def _refuse_if_tripped(self) -> None:
+        if self._trip is not None:
+            raise self._tripped()
+
+    async def _reset(self) -> None:
+        if self._trip is None:
+            return
+        log.warning("the interlock of the heater was reset; it had tripped: %s", self._trip)
+        self._trip = None
+        self._ceiling_percent = FULL_PERCENT
+        self._watch.forget()
+        await self._keep_trip()
+        if self._lent is not None:
+            self._lent.changed(self._state())
+
+    async def _keep_trip(self) -> None:
+        """Bring the ledger up to date."""
+        async with self._keeping:
+            if self._trip is None:
+                await self._ledger.remove_meta(TRIP_KEY)
+            else:
+                await self._ledger.put_meta(TRIP_KEY, json.dumps({"reason": self._trip}))
+
+    async def _try_to_keep_trip(self) -> None:
+        try:
+            await self._keep_trip()
+        except PiodError as refusal:
+            log.error("that the heater's interlock has tripped was not kept: %s", refusal.message)

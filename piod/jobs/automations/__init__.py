@@ -1,0 +1,1 @@
+"""The automations that come with piod: a package for each family, a module for each automation."""

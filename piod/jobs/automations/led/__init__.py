@@ -1,0 +1,1 @@
+"""The automations of ``led_automation``."""

@@ -1,0 +1,1 @@
+"""The automations of ``temperature_automation``."""
