@@ -12,9 +12,15 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
-JOBS = ("stirring",)
+JOBS: Mapping[str, Mapping[str, object]] = {
+    "stirring": {},
+    "od_reading": {},
+    "temperature_automation": {"automation_name": "thermostat", "target_temperature": 37},
+}
+"""The first jobs, and their options."""
 READY_TIMEOUT_S = 30.0
 
 
@@ -25,9 +31,9 @@ def request(url: str, body: object = None) -> object:
         return json.load(response)
 
 
-def run(url: str, job: str) -> str:
+def run(url: str, job: str, options: Mapping[str, object]) -> str:
     """Run a job; its id once it is ready."""
-    launched = request(f"{url}/unit_api/jobs/run/job_name/{job}", {})
+    launched = request(f"{url}/unit_api/jobs/run/job_name/{job}", {"options": options})
     assert isinstance(launched, dict)
     until = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < until:
@@ -41,16 +47,16 @@ def run(url: str, job: str) -> str:
     raise SystemExit(f"{job} is not ready after {READY_TIMEOUT_S:g} s")
 
 
-def measured_rpm(url: str) -> float:
-    """The first speed that stirring measures."""
+def measured(url: str, job: str, setting: str) -> object:
+    """What a job measures first: the value of that name in its setting."""
     until = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < until:
-        body = request(f"{url}/unit_api/jobs/settings/job_name/stirring")
+        body = request(f"{url}/unit_api/jobs/settings/job_name/{job}")
         assert isinstance(body, dict)
-        if "measured_rpm" in body["settings"]:
-            return float(json.loads(body["settings"]["measured_rpm"])["measured_rpm"])
+        if setting in body["settings"]:
+            return json.loads(body["settings"][setting])
         time.sleep(0.2)
-    raise SystemExit("stirring measures no speed")
+    raise SystemExit(f"{job} measures no {setting}")
 
 
 def main(port: str, data_dir: str) -> int:
@@ -65,14 +71,20 @@ def main(port: str, data_dir: str) -> int:
     if not line:
         return daemon.wait()
     url = line.split()[-1]
-    for job in JOBS:
-        print(f"piod: {job} is running (job {run(url, job)})")
-    print(f"piod: it turns at {measured_rpm(url):.0f} RPM")
+    for job, options in JOBS.items():
+        print(f"piod: {job} is running (job {run(url, job, options)})")
+    for job, setting in (
+        ("stirring", "measured_rpm"),
+        ("od_reading", "ods"),
+        ("temperature_automation", "temperature"),
+    ):
+        print(f"piod: {job} measures {json.dumps(measured(url, job, setting))}")
     print(
         f"""
   A simulated Pioreactor answers at {url}
 
-    what it measures   curl -s {url}/unit_api/jobs/settings/job_name/stirring
+    what it measures   curl -s {url}/unit_api/jobs/settings/job_name/od_reading
+    all of it, as CSV  curl -s {url}/unit_api/readings/od
     every endpoint     {url}/unit_api/docs
     the truth inside   curl -s {url}/simulator/plant
     what the pins hold {data_dir}/simulator/outputs.json
