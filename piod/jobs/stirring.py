@@ -193,7 +193,8 @@ class Stirring(Job):
                 self._stop_dodging()
             step_s = min(pause, LOOK_S) if self._dodge_od.enabled else pause
             if not await self._changed.wait(step_s):
-                await self._follow()
+                if self._dodge_od.schedule() is None:
+                    await self._follow()
                 pause = FIRST_POLL_S
             elif step_s < pause:
                 pause -= step_s
@@ -248,8 +249,6 @@ class Stirring(Job):
             case "enable_dodging_od", bool():
                 self._dodge_od.enabled = value
                 self._publish(setting, value)
-                if not self._dodging:
-                    return
             case "target_rpm_during_od_reading", int() | float():
                 self._dodge_od.during_rpm = float(value)
                 self._publish(setting, self._dodge_od.during_rpm)

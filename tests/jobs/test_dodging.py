@@ -159,11 +159,43 @@ async def test_a_new_interval_is_followed(unit: Unit) -> None:
     await unit.clock.sleep(35)
     watch = Watch(unit)
     following = asyncio.ensure_future(watch.follow(60))
+    while unit.plant.optics.levels[IR] == 0:
+        await unit.clock.sleep(0.05)
     await unit.change(job_id, interval=7)
     await following
     assert watch.changes_while_lit() == 0
     last = [duty for at, duty, lit, _ in watch.seen[len(watch.seen) // 2 :] if lit]
     assert set(last) == {0.0}
+
+
+@pytest.mark.parametrize("sooner_s", [0.1, 0.9, 1.6])
+async def test_dodging_that_begins_shortly_before_a_reading_lets_it_pass(
+    sooner_s: float, unit: Unit
+) -> None:
+    job_id = await unit.run("stirring", options={"target_rpm": 500})
+    await unit.clock.sleep(20)
+    await unit.run("od_reading", options={"interval": 10})
+    peer = unit.daemon.hub.settings_of("od_reading")
+    assert peer is not None
+    schedule = OdSchedule.from_json(peer["schedule"])
+    now_s = unit.clock.monotonic()
+    await unit.clock.sleep(schedule.next_s(now_s + 2) - sooner_s - now_s)
+    watch = Watch(unit)
+    following = asyncio.ensure_future(watch.follow(15))
+    await unit.change(job_id, enable_dodging_od=True)
+    await following
+    assert watch.changes_while_lit() == 0
+    assert next(duty for _, duty, lit, _ in watch.seen if lit) > 20
+    assert 0.0 in watch.duties(lit=True)
+
+
+async def test_the_speed_is_learned_between_readings(tmp_path: Path, clock: SimulatedClock) -> None:
+    config = "[stirring.config]\ninitial_duty_cycle=20\n"
+    async with running_unit(tmp_path, clock, config_ini=config) as unit:
+        await unit.run("od_reading", options={"interval": 10})
+        await unit.run("stirring", options=DODGE)
+        await clock.sleep(60)
+        assert await unit.measured_rpm() == pytest.approx(500, rel=0.05)
 
 
 async def test_readings_too_close_together_are_not_dodged_and_it_says_so(

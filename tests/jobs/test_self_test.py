@@ -13,6 +13,7 @@ from piod.storage.memory import ExperimentMemory
 from tests.jobs.test_od_reading import fault, put_in
 from tests.unit import Unit
 
+HEATER_PIN = 18
 HEATING_PCB, RP2040 = 0x4F, 0x2C
 
 
@@ -24,6 +25,8 @@ async def results(unit: Unit, **options: object) -> dict[str, bool]:
         async for event in events:
             if isinstance(event, SettingPublished) and event.text in ("0", "1"):
                 found[event.setting] = event.text == "1"
+                assert unit.duty == 0  # after each of them
+                assert unit.plant.duties.get(HEATER_PIN, 0.0) == 0
             if isinstance(event, JobEnded):
                 break
     await unit.clock.sleep(3)
