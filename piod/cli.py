@@ -7,26 +7,46 @@ before it imports anything heavy. ``safe-outputs`` never does.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from piod import __version__
 from piod.hw.guard import spawn_guard
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from piod.errors import PiodError
+
 END_JOBS_TIMEOUT_S = 0.4
 """How long safe-outputs waits for a living daemon before it acts by itself."""
+IN_USE = os.EX_TEMPFAIL
+"""Exit status of a start beside a daemon that lives on the same data directory.
+
+piod.service knows it (RestartPreventExitStatus), and so does safe-outputs after it.
+"""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run ``piod``; the exit status."""
-    parsed = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["safe-outputs"] and not _asks_for_help(words):
+        parsed = _what_counts(words[1:])
+    else:
+        parsed = _parser().parse_args(words)
     from piod.errors import PiodError
 
     try:
         return _serve(parsed) if parsed.command == "serve" else _safe_outputs(parsed)
     except PiodError as refusal:
-        print(f"piod: {refusal.message}\n  {refusal.remediation}", file=sys.stderr)
+        _tell(refusal)
         return 2
+
+
+def _tell(refusal: PiodError) -> None:
+    print(f"piod: {refusal.message}\n  {refusal.remediation}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,14 +59,23 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="run the unit and answer HTTP")
     off = commands.add_parser("safe-outputs", help="turn every output off, within a second")
     for command in (serve, off):
-        command.add_argument("--simulate", action="store_true", help="a simulated reactor")
-        command.add_argument(
-            "--data-dir", type=Path, metavar="DIR", help="where the unit keeps its files"
-        )
-        command.add_argument("--hat", metavar="X.Y", help="version of the HAT, such as 1.2")
-        command.add_argument(
-            "--model", metavar="NAME/VERSION", help="reactor model, such as pioreactor_20ml/1.5"
-        )
+        _add_options_of_both(command)
+    _add_options_of_serve(serve)
+    return parser
+
+
+def _add_options_of_both(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--simulate", action="store_true", help="a simulated reactor")
+    command.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="where the unit keeps its files"
+    )
+    command.add_argument("--hat", metavar="X.Y", help="version of the HAT, such as 1.2")
+    command.add_argument(
+        "--model", metavar="NAME/VERSION", help="reactor model, such as pioreactor_20ml/1.5"
+    )
+
+
+def _add_options_of_serve(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--host", metavar="H", help="address to listen on (default 127.0.0.1)")
     serve.add_argument("--port", type=_port, metavar="P", help="port; 0 takes a free one")
     serve.add_argument("--unit", metavar="NAME", help="name of the unit (default: host name)")
@@ -59,7 +88,49 @@ def _parser() -> argparse.ArgumentParser:
         "--seed", type=int, default=1, metavar="N", help="of the simulated reactor (default 1)"
     )
     serve.add_argument("--verbose", action="store_true", help="log more")
-    return parser
+
+
+class _Unusable(Exception):
+    """Words of a command line that mean nothing."""
+
+
+class _NeverExits(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _Unusable(message)
+
+
+def _what_counts(words: list[str]) -> argparse.Namespace:
+    """The options of safe-outputs among ``words``; what means nothing is told, and ignored.
+
+    The service passes on what ``serve`` was started with, or was refused for. Nothing in
+    there may keep an output on.
+    """
+    parser = _NeverExits(add_help=False)
+    _add_options_of_both(parser)
+    _add_options_of_serve(parser)
+    parsed = argparse.Namespace(command="safe-outputs")
+    ignored = []
+    # each option for itself: one that is wrong takes no other with it
+    groups: list[list[str]] = [[]]
+    for word in words:
+        if word.startswith("--"):
+            groups.append([])
+        groups[-1].append(word)
+    for group in groups:
+        try:
+            _, unknown = parser.parse_known_args(group, parsed)
+        except _Unusable:
+            unknown = group
+        ignored += unknown
+    if ignored:
+        print(f"piod: ignoring what safe-outputs does not know: {' '.join(ignored)}",
+              file=sys.stderr)  # fmt: skip
+    return parsed
+
+
+def _asks_for_help(words: list[str]) -> bool:
+    """By hand: of a service that has ended nobody asks for help."""
+    return not {"-h", "--help"}.isdisjoint(words) and "SERVICE_RESULT" not in os.environ
 
 
 def _port(text: str) -> int:
@@ -77,8 +148,8 @@ def _scale(text: str) -> float:
 
 
 def _serve(parsed: argparse.Namespace) -> int:
-    from piod import launch, systemd
-    from piod.errors import ConfigurationError
+    from piod import control, launch, systemd
+    from piod.errors import ConfigurationError, Conflict
 
     given = systemd.received()  # before there is a child that would inherit it
     launch.share_files_with_group()
@@ -90,6 +161,11 @@ def _serve(parsed: argparse.Namespace) -> int:
         for line in _turn_off(parsed, data_dir, daemon_lives=False):
             print(f"piod: {line}", file=sys.stderr)
         raise
+    except Conflict as refusal:
+        if not control.is_listening(data_dir, END_JOBS_TIMEOUT_S):
+            raise  # a guard that is not done yet, or a daemon on its way: worth another start
+        _tell(refusal)
+        return IN_USE
     guard = spawn_guard(keep_fds=(lock_fd,))
     try:
         decided = launch.decide(
@@ -120,6 +196,9 @@ def _safe_outputs(parsed: argparse.Namespace) -> int:
     from piod import control, launch
 
     data_dir = (parsed.data_dir or launch.default_data_dir()).absolute()
+    if _after_refused_start() and control.is_listening(data_dir, END_JOBS_TIMEOUT_S):
+        print(f"another piod lives on {data_dir}: its jobs and its outputs are left to it")
+        return 0
     try:
         answer = control.end_jobs(data_dir, "safe-outputs", END_JOBS_TIMEOUT_S)
         lives = answer is not None
@@ -135,6 +214,12 @@ def _safe_outputs(parsed: argparse.Namespace) -> int:
     for line in lines:
         print(line)
     return 1 if launch.failures(lines) else 0
+
+
+def _after_refused_start() -> bool:
+    """Whether systemd runs this because the service ended with IN_USE (systemd.exec(5))."""
+    ended = os.environ.get("EXIT_CODE"), os.environ.get("EXIT_STATUS")
+    return ended == ("exited", str(IN_USE))
 
 
 def _turn_off(parsed: argparse.Namespace, data_dir: Path, *, daemon_lives: bool) -> list[str]:

@@ -51,6 +51,25 @@ def end_jobs(data_dir: Path, reason: str, timeout_s: float) -> str | None:
         os.close(directory)
 
 
+def is_listening(data_dir: Path, timeout_s: float) -> bool:
+    """Whether a daemon lives on ``data_dir``, even one that is frozen or another user's."""
+    try:
+        directory = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return False
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(timeout_s)
+            connection.connect(f"/proc/self/fd/{directory}/{SOCKET_NAME}")
+            return True
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    except OSError:
+        return True  # it is busy, or not ours to speak with
+    finally:
+        os.close(directory)
+
+
 @asynccontextmanager
 async def serving(data_dir: Path, end_all: Callable[[str], Awaitable[int]]) -> AsyncIterator[None]:
     """Listen on the control socket of ``data_dir``; ``end_all`` ends all jobs, for a reason."""

@@ -40,8 +40,15 @@ from piod.actors.model import ModelKey, UnitModel, remembered_model
 from piod.actors.recorder import Recorder
 from piod.actors.resume import RunRequest
 from piod.actors.supervisor import Supervisor
-from piod.actors.system import COMMAND_TIMEOUT_S, UPDATE_TIMEOUT_S, AwaitUpdate, PowerOff, System
-from piod.actors.tasks import POWER_LOCK, UPDATE_LOCK, AwaitFree, Outliving, Tasks
+from piod.actors.system import (
+    COMMAND_TIMEOUT_S,
+    REST_OF_UPDATE_S,
+    UPDATE_TIMEOUT_S,
+    AwaitUpdate,
+    PowerOff,
+    System,
+)
+from piod.actors.tasks import POWER_LOCK, UPDATE_LOCK, AwaitFree, LookAtLock, Outliving, Tasks
 from piod.actors.unit import JobUnit
 from piod.calibrations.store import CalibrationStore, EstimatorStore
 from piod.clock import Clock
@@ -147,6 +154,7 @@ class Daemon:
         ledger: Ledger,
         readings: Readings,
         clock_watch: Ref[ClockWatch],
+        tasks: Ref[Tasks],
         own_jobs: Sequence[str],
         config: ConfigFiles,
         application: web.Application,
@@ -159,6 +167,7 @@ class Daemon:
         self.ledger = ledger
         self.readings = readings
         self.clock_watch = clock_watch
+        self._tasks = tasks
         self._own_jobs = own_jobs
         self._config = config
         self.application = application
@@ -180,8 +189,9 @@ class Daemon:
     async def run_own_jobs(self) -> None:
         """Run the jobs that belong to the daemon; one that refuses is logged.
 
-        ``[piod] run_<job name> = 0`` leaves one out.
+        ``[piod] run_<job name> = 0`` leaves one out. See :meth:`_updated`.
         """
+        await self._updated()
         for job_name in self._own_jobs:
             try:
                 if not self._config.current().boolean("piod", f"run_{job_name}", True):
@@ -193,10 +203,20 @@ class Daemon:
     async def resume(self) -> list[str]:
         """Start what an outage ended, as far as the configuration says so.
 
-        After a boot of the machine it first waits for the clock, PATIENCE_S at most.
+        After a boot of the machine it first waits for the clock, PATIENCE_S at most; and
+        in the middle of an update, for its end.
         """
         trusted = await self.clock_watch.ask(AwaitTrust(), timeout=PATIENCE_S + ASK_TIMEOUT_S)
+        await self._updated()
         return await self.jobs.ask(ResumeLost(trusted), timeout=600)
+
+    async def _updated(self) -> None:
+        """Wait until no update is under way, for REST_OF_UPDATE_S at most: none takes jobs."""
+        try:
+            free = AwaitFree(UPDATE_LOCK)
+            await self._tasks.ask(free, timeout=REST_OF_UPDATE_S + ASK_TIMEOUT_S)
+        except PiodError as refusal:
+            log.warning("the end of an update is not waited for: %s", refusal.message)
 
 
 @asynccontextmanager
@@ -369,6 +389,8 @@ async def build(
         tasks = start("tasks", lambda: Tasks(ledger, clock.time, update))
         await asyncio.sleep(0)
         await jobs.ask(Running(), timeout=30)
+        # an update that goes on keeps jobs out before anybody can ask for one
+        await tasks.ask(LookAtLock(UPDATE_LOCK), timeout=30)
 
         health = Health(
             config=config,
@@ -463,6 +485,7 @@ async def build(
             ledger=ledger,
             readings=readings,
             clock_watch=clock_watch,
+            tasks=tasks,
             own_jobs=[name for name, kind in kinds.items() if kind.starts_with_daemon],
             config=config,
             application=application,

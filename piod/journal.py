@@ -84,6 +84,8 @@ class JournalHandler(logging.Handler):
             self._missed += 1
         except OSError:
             self._otherwise.handle(record)
+        except Exception:  # logging's contract: a wrong log call must not fail its caller
+            self.handleError(record)
 
     def close(self) -> None:
         """Send nothing more."""

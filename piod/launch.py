@@ -20,7 +20,13 @@ from piod.config import Config, ConfigFiles
 from piod.errors import BadRequest, ConfigurationError, Conflict, PiodError
 from piod.hw import safe
 from piod.hw.simulator.run_on import Resumed, output_names, run_on
-from piod.hw.wiring import detect_hat, led_chip_to_turn_off, pins_to_turn_off
+from piod.hw.wiring import (
+    detect_hat,
+    is_folder_name,
+    is_known_hat,
+    led_chip_to_turn_off,
+    pins_to_turn_off,
+)
 
 log = logging.getLogger(__name__)
 
@@ -165,8 +171,8 @@ def machine_name() -> str:
 
 def model_key(text: str) -> tuple[str, str]:
     """``pioreactor_20ml/1.5`` as name and version."""
-    name, slash, version = text.partition("/")
-    if not (name and slash and version) or "/" in version:
+    name, _, version = text.partition("/")
+    if not (is_folder_name(name) and is_folder_name(version)):
         raise BadRequest(
             f"a model is written NAME/VERSION, such as pioreactor_20ml/1.5, not {text!r}"
         )
@@ -175,7 +181,7 @@ def model_key(text: str) -> tuple[str, str]:
 
 def wired(config: Config, *, simulate: bool, hat: str | None, model: str | None) -> Wired:
     """HAT and model: as given, as configured in ``[piod]``, as detected, or the usual ones."""
-    version = hat or config.text("piod", "hat_version", None) or detect_hat() or DEFAULT_HAT
+    version = _hat_version(config, hat)
     if model is not None:
         fixed: tuple[str, str] | None = model_key(model)
     else:
@@ -187,6 +193,10 @@ def wired(config: Config, *, simulate: bool, hat: str | None, model: str | None)
             )
         fixed = None if name is None or number is None else (name, number)
     return Wired(version, fixed, SIMULATED_MODEL if fixed is None and simulate else fixed)
+
+
+def _hat_version(config: Config, hat: str | None) -> str:
+    return hat or config.text("piod", "hat_version", None) or detect_hat() or DEFAULT_HAT
 
 
 def listen_address(config: Config, simulate: bool) -> tuple[str, int]:
@@ -227,14 +237,22 @@ def outputs_of(
     """Every output; never raises.
 
     What is wrong with the configuration is logged: it must not keep an output on.
+    A ``hat`` or ``model`` that cannot be used does not hide what the unit is without it.
     """
     try:
         hardware = wired(config, simulate=simulate, hat=hat, model=model)
     except PiodError as refusal:
         log.warning("Turning off what is usual: %s", refusal.message)
-        hardware = Wired(DEFAULT_HAT, None, None)
+        if model is not None:
+            return outputs_of(data_dir, config, simulate=simulate, hat=hat, model=None)
+        hardware = Wired(_hat_version(config, hat), None, None)
     where = (data_dir / "hardware", hardware.hat_version, hardware.model)
-    return Outputs(pins_to_turn_off(*where), (led_chip_to_turn_off(*where),))
+    outputs = Outputs(pins_to_turn_off(*where), (led_chip_to_turn_off(*where),))
+    if hat is None or is_known_hat(data_dir / "hardware", hat):
+        return outputs
+    log.warning("HAT version %r is unknown; turning off what there is without it, too", hat)
+    without = outputs_of(data_dir, config, simulate=simulate, hat=None, model=model)
+    return without.and_those(outputs)
 
 
 def turn_outputs_off(

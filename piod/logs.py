@@ -76,11 +76,14 @@ class HubHandler(logging.Handler):
         self._call_soon = call_soon
 
     def emit(self, record: logging.LogRecord) -> None:
-        event = LogEmitted(
-            level=record.levelname,
-            message=record.getMessage(),
-            source=record.name,
-            job=job_of(record),
-            at=record.created,
-        )
-        self._call_soon(lambda: self._hub.publish(event))
+        try:
+            event = LogEmitted(
+                level=record.levelname,
+                message=record.getMessage(),
+                source=record.name,
+                job=job_of(record),
+                at=record.created,
+            )
+            self._call_soon(lambda: self._hub.publish(event))
+        except Exception:  # logging's contract: a wrong log call must not fail its caller
+            self.handleError(record)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from piod.dbus import Signals, SystemBus
 from piod.dbus_refusals import BusObject, Denied, ServiceRefused, not_understood
@@ -61,11 +63,17 @@ AT_WORK = ("active", "activating", "reloading", "deactivating", "maintenance")
 
 
 class Machine(SystemPort):
-    """Asks ``bus``; an update goes through ``updates`` and the unit that the package ships."""
+    """Asks ``bus``; an update goes through ``updates`` and the unit that the package ships.
 
-    def __init__(self, bus: SystemBus, updates: UpdateFiles) -> None:
+    ``ntp_note``: a file that is there while time synchronisation is off because piod
+    sets the clock; should piod be killed meanwhile, :meth:`recover` turns it on again.
+    """
+
+    def __init__(self, bus: SystemBus, updates: UpdateFiles, ntp_note: Path) -> None:
         self._bus = bus
         self._updates = updates
+        self._ntp_note = ntp_note
+        self._clock_change = asyncio.Lock()
         self._accepted: set[str] = set()
         """Updates that systemd has begun for this process."""
 
@@ -91,12 +99,30 @@ class Machine(SystemPort):
 
     # -- clock ------------------------------------------------------------------------
 
+    async def recover(self) -> None:
+        async with self._clock_change:
+            if not await asyncio.to_thread(os.path.lexists, self._ntp_note):
+                return
+            if not await self._clock_flag("NTP"):
+                await self._set_ntp(True)
+                log.warning(
+                    "automatic time synchronisation is on again: piod was ended while it had "
+                    "turned it off to set the clock"
+                )
+            await asyncio.to_thread(self._forget_ntp)
+
     async def set_time(self, unix_s: float, ntp: bool | None = None) -> None:
         asked_at = time.monotonic()
-        was_on = await self._clock_flag("NTP")
-        if not was_on:
+        async with self._clock_change:
+            await self._set_time(unix_s, ntp, asked_at)
+
+    async def _set_time(self, unix_s: float, ntp: bool | None, asked_at: float) -> None:
+        is_on = await self._clock_flag("NTP")
+        was_on = is_on or await asyncio.to_thread(os.path.lexists, self._ntp_note)
+        if not is_on:
             await self._set_clock(unix_s, asked_at)
         else:
+            await asyncio.to_thread(self._note_ntp)
             try:
                 await self._set_ntp(False)
                 await self._set_clock(unix_s, asked_at)
@@ -113,6 +139,7 @@ class Machine(SystemPort):
                     cause=refusal.cause,
                     remediation="Turn it on on this unit: sudo timedatectl set-ntp true.",
                 ) from refusal
+        await asyncio.to_thread(self._forget_ntp)
 
     async def synchronise_clock(self) -> None:
         if not await self._clock_flag("CanNTP"):
@@ -120,7 +147,9 @@ class Machine(SystemPort):
                 "this machine has no service that sets its clock by a time server",
                 remediation="Install one on this unit: sudo apt install systemd-timesyncd.",
             )
-        await self._set_ntp(True)
+        async with self._clock_change:
+            await self._set_ntp(True)
+            await asyncio.to_thread(self._forget_ntp)
         until = time.monotonic() + SYNCHRONISED_WITHIN_S
         while not await self._clock_flag("NTPSynchronized"):
             if time.monotonic() > until:
@@ -180,10 +209,33 @@ class Machine(SystemPort):
         try:
             async with asyncio.timeout(PUT_BACK_TIMEOUT_S):
                 await self._set_ntp(True)
+            await asyncio.to_thread(self._forget_ntp)
         except Denied:
-            pass  # then it could not be turned off either
+            pass  # then it could not be turned off either; recover looks after the note
         except (TimeoutError, PiodError) as error:
             log.error("automatic time synchronisation may be off now: %s", error or "no answer")
+
+    def _note_ntp(self) -> None:
+        """On disk when this returns. Raises Unavailable."""
+        try:
+            self._ntp_note.touch()
+            _sync_folder(self._ntp_note.parent)
+        except OSError as error:
+            raise Unavailable(
+                "the clock was not set: piod could not note that time synchronisation has to be "
+                "turned on again afterwards",
+                cause=str(error),
+                remediation="Check the disk and the permissions of the data directory.",
+            ) from error
+
+    def _forget_ntp(self) -> None:
+        try:
+            self._ntp_note.unlink()
+            _sync_folder(self._ntp_note.parent)
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # the next start looks at it, and finds nothing to do
+            log.error("%s could not be removed: %s", self._ntp_note, error.strerror or error)
 
     # -- services ---------------------------------------------------------------------
 
@@ -296,6 +348,15 @@ class Machine(SystemPort):
         except PiodError as refusal:
             log.debug("whether the update goes on is not known now: %s", refusal.message)
             return None
+
+
+def _sync_folder(path: Path) -> None:
+    """Put the names in it on disk. Raises OSError."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 async def _result(removed: Signals, job: str) -> str:

@@ -65,6 +65,10 @@ class SystemPort(Protocol):
         """Let go of the machine; a later call finds it again. Raises nothing."""
         ...
 
+    async def recover(self) -> None:
+        """Put right what a piod that was killed meanwhile has left half done on the machine."""
+        ...
+
     async def reboot(self) -> None:
         """Returns when it is about to happen; this process is told to end soon after."""
         ...
@@ -118,6 +122,9 @@ class NoSystem:
         )
 
     async def disconnect(self) -> None:
+        pass
+
+    async def recover(self) -> None:
         pass
 
     async def reboot(self) -> None:

@@ -11,6 +11,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from piod import logs
 from piod.actors.hub import Hub
@@ -27,6 +28,7 @@ from piod.hw.simulator.system import SimulatedSystem
 from piod.hw.wiring import Wiring, led_chip, load_wiring
 from piod.launch import SIMULATED_MODEL, Identity, Launch
 from piod.machine import Machine
+from piod.storage.layout import NTP_NOTE_NAME
 from piod.system import SystemPort
 from piod.update_files import UpdateFiles
 
@@ -57,11 +59,11 @@ class Parts:
         )
 
 
-def _machine(simulated: SystemPort | None = None) -> SystemPort:
+def _machine(data_dir: Path, simulated: SystemPort | None = None) -> SystemPort:
     """What systemd runs here; or ``simulated``, unless the environment names a bus to use."""
     if simulated is not None and not os.environ.get("DBUS_SYSTEM_BUS_ADDRESS"):
         return simulated
-    return Machine(SystemBus(), UpdateFiles())
+    return Machine(SystemBus(), UpdateFiles(), data_dir / NTP_NOTE_NAME)
 
 
 @asynccontextmanager
@@ -95,7 +97,7 @@ async def real_unit(
         config=launch.config,
         wiring=wiring,
         models=parts.models,
-        system=_machine(),
+        system=_machine(launch.data_dir),
         found_at_start=launch.problems,
         fixed_model=launch.wired.fixed_model,
         installer=PipInstaller(choose_environment(launch.data_dir)),
@@ -143,7 +145,7 @@ async def simulated_unit(
             config=launch.config,
             wiring=parts.wiring,
             models=parts.models,
-            system=_machine(system),
+            system=_machine(launch.data_dir, system),
             found_at_start=launch.problems,
             fixed_model=launch.wired.fixed_model,
             default_model=SIMULATED_MODEL,

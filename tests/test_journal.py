@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from piod.actors.hub import Hub
 from piod.clock import SimulatedClock
 from piod.events import JobIdentity
 from piod.jobs.job import Job, Options
 from piod.jobs.job import Unit as Parts
 from piod.jobs.registry import JOBS
 from piod.journal import MAX_MESSAGE_BYTES, JournalHandler
+from piod.logs import HubHandler
 from tests.unit import running_unit
 
 log = logging.getLogger("piod.a.test")
@@ -153,6 +155,39 @@ def test_without_a_journal_records_go_elsewhere(journal: Journal, tmp_path: Path
     assert journal.lines.messages == ["to stderr"]
     with pytest.raises(OSError, match="nowhere"):
         JournalHandler("pio01", journal.lines, str(tmp_path / "nowhere"))
+
+
+class Unspeakable:
+    """Has no number, and no text either."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("arguments", [("x",), (1, 2), (Unspeakable(),)])
+def test_a_log_call_that_is_wrong_is_told_on_stderr_and_its_caller_goes_on(
+    journal: Journal, capsys: pytest.CaptureFixture[str], arguments: tuple[object, ...]
+) -> None:
+    published: list[object] = []
+    hub_handler = HubHandler(Hub(), published.append)
+    # apart from the root logger: there pytest fails a test for such a call
+    apart = logging.Logger("piod.apart")
+    apart.addHandler(journal.handler)
+    apart.addHandler(hub_handler)
+    apart.warning("the duty is %d", *arguments)
+    told = capsys.readouterr().err
+    assert told.count("--- Logging error ---") == 2
+    assert "the duty is %d" in told
+    assert journal.entries() == []
+    assert published == []
+
+    apart.warning("the duty is %d", 40)
+    (entry,) = journal.entries()
+    assert entry["MESSAGE"] == "apart: the duty is 40"
+    assert len(published) == 1
 
 
 class Talkative(Job):

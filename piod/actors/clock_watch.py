@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
@@ -36,7 +37,12 @@ JUMP_S = 2.0
 A time server that is near slews, which moves both clocks alike.
 """
 ASK_EVERY_S = 60.0
-"""How often, at most, the machine is asked whether its clock is synchronised, wall time."""
+"""How often the machine is asked whether its clock is synchronised until it is, wall time."""
+ASK_AGAIN_EVERY_S = 3600.0
+"""As above, once it is: for each question systemd starts a service, with lines in the journal.
+
+After a jump it is asked at once.
+"""
 ASK_TIMEOUT_S = 10.0
 PROBLEM_S = 3600.0
 """How long a jump counts as a problem, of the unit's own time."""
@@ -99,6 +105,8 @@ class ClockWatch(Actor[ClockState | AwaitTrust]):
         self._asked = asyncio.Condition()
         """Notified whenever the machine has told."""
         self._asks = 0
+        self._jumped = asyncio.Event()
+        """Set at a jump, until the machine is asked about it."""
         self._jump: ClockJump | None = None
         self._jumped_at = 0.0
 
@@ -139,6 +147,7 @@ class ClockWatch(Actor[ClockState | AwaitTrust]):
                 continue
             self._jump = ClockJump(timestamp(self._clock.time()), round(offset_s - before_s, 3))
             self._jumped_at = self._clock.monotonic()
+            self._jumped.set()
             log.warning(
                 "the clock jumped by %+.1f s; schedules go on unchanged, timestamps before and "
                 "after it do not agree",
@@ -147,6 +156,7 @@ class ClockWatch(Actor[ClockState | AwaitTrust]):
 
     async def _ask(self) -> None:
         while True:
+            self._jumped.clear()
             try:
                 async with asyncio.timeout(ASK_TIMEOUT_S):
                     told = await self._system.clock_synchronised()
@@ -161,7 +171,9 @@ class ClockWatch(Actor[ClockState | AwaitTrust]):
                 self._synchronised = told
                 self._asks += 1
                 self._asked.notify_all()
-            await asyncio.sleep(ASK_EVERY_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ASK_AGAIN_EVERY_S if told else ASK_EVERY_S):
+                    await self._jumped.wait()
 
     async def _trust(self) -> bool:
         if not self._rebooted:

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 R = TypeVar("R")
 
 POWER, UPDATE = "reboot or shutdown", "update"
+UPDATING = "piod is being updated, which restarts it"
 POWER_EVERY_S = 15.0
 """At most one reboot or shutdown is taken in this time (wall)."""
 UPDATE_EVERY_S = 10.0
@@ -52,6 +53,13 @@ UPDATE_TIMEOUT_S = 2 * 3600.0
 """For asks of an update, as above."""
 HUNG_UPDATE_S = UPDATE_TIMEOUT_S - COMMAND_TIMEOUT_S
 """Wall time after which an update counts as hung."""
+REST_OF_UPDATE_S = 900.0
+"""Wall time for which a daemon that starts in the middle of an update lets no job start.
+
+An update that works is over some seconds after it has restarted piod.
+"""
+RECOVER_AFTER_S, RECOVER_AFTER_AT_MOST_S = 10.0, 3600.0
+"""Wall time between two tries to put right what was left half done."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,10 @@ class Update(Message["System", None]):
 
 @dataclass(frozen=True)
 class AwaitUpdate(Message["System", None]):
-    """As :class:`Update` is answered, for one that a daemon before this one has started."""
+    """As :class:`Update` is answered, for one that a daemon before this one has started.
+
+    No job starts meanwhile, for REST_OF_UPDATE_S at most.
+    """
 
     request_id: str
 
@@ -162,6 +173,9 @@ class System(Actor[SystemMessage]):
         self._begun_at: dict[str, float] = {}
         """Wall times of the last power action and the last update."""
 
+    async def starting(self) -> None:
+        self.spawn(self._recover())
+
     async def receive(self, message: SystemMessage) -> object:
         match message:
             case CheckSystem():
@@ -189,7 +203,7 @@ class System(Actor[SystemMessage]):
             case Update(request, force):
                 return self.later(self._update(request, force))
             case AwaitUpdate(request_id):
-                return self.later(self._await_update(request_id))
+                return self.later(self._rest_of_update(request_id))
             case _:
                 assert_never(message)
 
@@ -211,6 +225,16 @@ class System(Actor[SystemMessage]):
                 f"another {what} began less than {every_s:g} s ago",
                 remediation=f"Wait {wait_s:.0f} s, then try again if it is still needed.",
             )
+
+    async def _recover(self) -> None:
+        wait_s = RECOVER_AFTER_S
+        while True:
+            try:
+                return await self._call("put itself right", self._port.recover())
+            except PiodError as refusal:
+                log.error("the machine is left as it was, to be tried again: %s", refusal.message)
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, RECOVER_AFTER_AT_MOST_S)
 
     # -- power ------------------------------------------------------------------------
 
@@ -277,11 +301,26 @@ class System(Actor[SystemMessage]):
 
     async def _update(self, request: UpdateRequest, force: bool) -> None:
         self._begun_at[UPDATE] = time.monotonic()
-        async with no_new_jobs(self._jobs, "piod is being updated, which restarts it"):
+        async with no_new_jobs(self._jobs, UPDATING):
             if not force:  # one may have started since it was checked
                 await self._refuse_while_jobs_run()
             await self._call("start an update", self._port.start_update(request))
             await self._await_update(request.request_id)
+
+    async def _rest_of_update(self, request_id: str) -> None:
+        until_over = Life("the rest of an update")
+        self.life.at_end(until_over.end)
+        opening = asyncio.get_running_loop().call_later(REST_OF_UPDATE_S, until_over.end)
+        try:
+            hold = Hold(UPDATING, until_over)
+            await self._jobs.ask(hold, timeout=ASK_TIMEOUT_S)
+        except PiodError as refusal:  # what becomes of the update is to be known all the same
+            log.error("jobs may start in the middle of an update: %s", refusal.message)
+        try:
+            await self._await_update(request_id)
+        finally:
+            opening.cancel()
+            until_over.end()
 
     async def _await_update(self, request_id: str) -> None:
         work = self._port.update_outcome(request_id)

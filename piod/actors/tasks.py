@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import assert_never
+from typing import NoReturn, assert_never
 
 from piod.actors.actor import Actor, Message
 from piod.clock import timestamp
-from piod.errors import Conflict, NotFound, PiodError
+from piod.errors import Conflict, NotFound, PiodError, Unavailable
 from piod.events import JsonValue
 from piod.storage.ledger import Ledger
 from piod.storage.rows import TaskRow
@@ -61,7 +62,10 @@ class Launch(Message["Tasks", Launched]):
     one in EXCLUSIVE, Conflict while another of those is held. ``check`` is awaited
     with the lock held, before the launch is accepted, and may refuse it.
     ``task_id``: a new id that the work has to know. ``then`` is called when the work
-    has succeeded and its result is kept.
+    has succeeded and its result is kept. ``accept_by``: the moment (time.monotonic())
+    past which it is refused (Unavailable) and nothing is started, unless ``at_once``;
+    to lie before the end of the ask, so that what was answered with an error is not
+    done all the same.
     """
 
     kind: str
@@ -71,6 +75,7 @@ class Launch(Message["Tasks", Launched]):
     check: Check | None = None
     task_id: str | None = None
     then: Callable[[], None] | None = None
+    accept_by: float | None = None
 
 
 @dataclass(frozen=True)
@@ -178,9 +183,16 @@ class Tasks(Actor[TasksMessage]):
 
     async def _keep(self, task: TaskRow, launch: Launch) -> Launched:
         try:
-            if launch.check is not None:
-                await launch.check()
-            await self._ledger.add_task(task)
+            # the moment is looked at once more: loop and deadline may both be late
+            accept_by = launch.accept_by
+            async with asyncio.timeout(None if accept_by is None else accept_by - time.monotonic()):
+                if launch.check is not None:
+                    await launch.check()
+                await self._ledger.add_task(task)
+            if accept_by is not None and time.monotonic() > accept_by:
+                raise TimeoutError
+        except TimeoutError:
+            self._too_late(task, launch)
         except BaseException:  # whatever it was, the lock is free again
             if not launch.at_once:
                 del self._tasks[task.task_id]
@@ -190,6 +202,44 @@ class Tasks(Actor[TasksMessage]):
             self.spawn(self._work(task, launch.work, launch.then))
         return Launched(self._tasks[task.task_id])
 
+    def _too_late(self, task: TaskRow, launch: Launch) -> NoReturn:
+        """Raises Unavailable, which says whether it was started."""
+        if launch.at_once:
+            raise Unavailable(
+                f"{launch.kind}: that is being done, but no note of it was kept in time",
+                cause=f"task {task.task_id} is not on disk yet",
+                remediation="See what runs, or what became of that task, before you send the "
+                "command again. If the disk stays slow, check it.",
+            )
+        refusal = Unavailable(
+            f"{launch.kind}: not begun, because the unit did not accept it in time",
+            cause="what was to be checked or written first took too long",
+            remediation="Send the command again. If that does not help, check the disk of the "
+            "unit and its log.",
+        )
+        self._unlock(task)
+        failed = self._failed(task, refusal)
+        self._remember(failed)  # somebody else may have been told its id
+        self.spawn(self._finish(failed))  # its row may be on disk, or come there yet
+        raise refusal
+
+    def _failed(self, task: TaskRow, refusal: PiodError) -> TaskRow:
+        return replace(
+            task,
+            status="failed",
+            error=refusal.message,
+            cause=refusal.cause,
+            remediation=refusal.remediation,
+            error_status=refusal.status,
+            finished_at=timestamp(self._now()),
+        )
+
+    async def _finish(self, done: TaskRow) -> None:
+        try:
+            await self._ledger.finish_task(done)
+        except PiodError as refusal:
+            log.error("the result of task %s could not be kept: %s", done.task_id, refusal.message)
+
     async def _work(
         self, task: TaskRow, work: Work, then: Callable[[], None] | None = None
     ) -> None:
@@ -197,14 +247,7 @@ class Tasks(Actor[TasksMessage]):
         try:
             result = await work()
         except PiodError as refusal:
-            done = replace(
-                task,
-                status="failed",
-                error=refusal.message,
-                cause=refusal.cause,
-                remediation=refusal.remediation,
-                error_status=refusal.status,
-            )
+            done = self._failed(task, refusal)
         except Exception as bug:  # a task must end as failed, whatever its work runs into
             log.exception("task %s (%s) crashed", task.task_id, task.kind)
             done = replace(
@@ -218,10 +261,7 @@ class Tasks(Actor[TasksMessage]):
         else:
             done = replace(task, status="complete", result=result)
         done = replace(done, finished_at=timestamp(self._now()))
-        try:
-            await self._ledger.finish_task(done)
-        except PiodError as refusal:
-            log.error("the result of task %s could not be kept: %s", task.task_id, refusal.message)
+        await self._finish(done)
         self._unlock(task)
         self._remember(done)
         if then is not None and done.status == "complete":

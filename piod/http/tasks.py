@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+
 from aiohttp import web
 from marshmallow import Schema, fields
 
@@ -13,6 +16,8 @@ from piod.http.routes import Answer
 from piod.storage.rows import TaskRow
 
 ASK_TIMEOUT_S = 5.0
+REFUSE_BEFORE_S = 0.5
+"""So long before the end of an ask a launch that has not been accepted is refused."""
 
 TASK_EXAMPLE = {
     "unit": "pio01",
@@ -65,7 +70,8 @@ class TaskHandlers:
 
     async def begin(self, launch: Launch, *, timeout_s: float = ASK_TIMEOUT_S) -> Launched:
         """As :meth:`launch`, for those that have to know whether it is theirs that runs."""
-        return await self._tasks.ask(launch, timeout=timeout_s)
+        accept_by = time.monotonic() + timeout_s - REFUSE_BEFORE_S
+        return await self._tasks.ask(replace(launch, accept_by=accept_by), timeout=timeout_s)
 
     def accepted(self, launched: Launched) -> web.Response:
         """The answer that tells of ``launched``."""

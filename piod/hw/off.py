@@ -208,15 +208,31 @@ def _zero_simulated(path: str, output: str, known: list[str]) -> None:
     for each in levels if output == EVERY else [output]:
         levels[each] = 0.0
     temporary = os.path.join(directory, f".{name}.off-{os.getpid()}")
+    replace_file(path, temporary, _format_levels(levels))
+
+
+def replace_file(path: str, temporary: str, text: str) -> None:
+    """Write ``text`` to ``temporary``, beside ``path``, and rename it there. Raises OSError.
+
+    What lies at ``temporary`` is a stale one, or a link: root may do this in a folder that
+    others may write. It is removed, never followed. The group may write the new file, as
+    far as the umask allows.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(_format_levels(levels))
+        made = os.open(temporary, flags, 0o664)
+    except FileExistsError:
+        os.unlink(temporary)
+        made = os.open(temporary, flags, 0o664)
+    try:
+        with open(made, "w", encoding="utf-8") as file:
+            file.write(text)
         os.replace(temporary, path)
     except OSError:
         try:
             os.unlink(temporary)
         except OSError:
-            pass  # it was never made, or the directory cannot be written at all
+            pass  # renamed all the same, or the directory cannot be written any more
         raise
 
 

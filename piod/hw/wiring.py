@@ -17,6 +17,7 @@ what is shipped. Sources: handbook jobs-and-hardware.md §1.1 to §1.3 and §1.6
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ def load_wiring(hardware_dir: Path, hat_version: str, model: tuple[str, str] | N
     v1.5 and XR models on HAT 1.0, where commands for an ADC would set LEDs).
     """
     folders = _folders(hat_version, model)
-    if f"{folders[0]}/pwm" not in _SHIPPED and not (hardware_dir / folders[0]).is_dir():
+    if not is_known_hat(hardware_dir, hat_version):
         known = ", ".join(HAT_VERSIONS)
         raise ConfigurationError(
             f"HAT version {hat_version!r} is unknown (known: {known})",
@@ -127,6 +128,21 @@ def load_wiring(hardware_dir: Path, hat_version: str, model: tuple[str, str] | N
     _check_pins(wiring, pwm, gpio)
     _check_addresses(wiring, adc, dac, temp)
     return wiring
+
+
+def is_folder_name(text: str) -> bool:
+    """Whether a HAT's version, a model's name or its version can be that of a folder."""
+    return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9 ._-]*", text) is not None
+
+
+def is_known_hat(hardware_dir: Path, hat_version: str) -> bool:
+    """Whether piod or a folder of ``hardware_dir`` describes this HAT; never raises."""
+    try:
+        folder = _folders(hat_version, None)[0]
+    except ConfigurationError:
+        return False
+    # os.path: a closed folder is no folder, and no exception
+    return hat_version in HAT_VERSIONS or os.path.isdir(hardware_dir / folder)
 
 
 def pins_to_turn_off(
@@ -309,7 +325,7 @@ def _check_addresses(wiring: Wiring, adc: _Part, dac: _Part, temp: _Part) -> Non
 
 
 def _path_component(text: str, what: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9 ._-]*", text):
+    if not is_folder_name(text):
         raise ConfigurationError(f"{text!r} is not a {what}")
     return text
 

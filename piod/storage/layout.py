@@ -14,6 +14,8 @@ from piod.storage.files import TEMPORARY_PREFIX
 
 LOCK_NAME = "piod.lock"
 SOCKET_NAME = "piod.sock"
+NTP_NOTE_NAME = "piod.ntp-off"
+"""There while piod has turned the machine's time synchronisation off, to set the clock."""
 WORK_FOLDER = ".piod-import"
 """Where an import is prepared; gone when it is over."""
 PLUGIN_ENVIRONMENT = ".plugin_env"
@@ -35,7 +37,7 @@ MARKER_PREFIX = "DISALLOW_UI_"
 PLUGINS_FOLDER = "plugins"
 ALLOW_LIST = "plugins/api_plugins_allowlist.json"
 
-_PRIVATE = frozenset({LOCK_NAME, SOCKET_NAME, WORK_FOLDER})
+_PRIVATE = frozenset({LOCK_NAME, SOCKET_NAME, NTP_NOTE_NAME, WORK_FOLDER})
 _OF_THE_MACHINE = _PRIVATE | {SIMULATOR_FOLDER, PLUGIN_ENVIRONMENT}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from piod.actors import clock_watch, recorder
-from piod.actors.clock_watch import ASK_EVERY_S, PROBLEM_S
+from piod.actors.clock_watch import ASK_AGAIN_EVERY_S, ASK_EVERY_S, PROBLEM_S
 from piod.clock import SimulatedClock, SteppingEventLoop, timestamp
 from piod.defaults import write_defaults
 from piod.errors import Unavailable
@@ -51,6 +51,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checks and answers are due at once: they are paced by wall time."""
     monkeypatch.setattr(clock_watch, "CHECK_EVERY_S", 0.01)
     monkeypatch.setattr(clock_watch, "ASK_EVERY_S", 0.01)
+    monkeypatch.setattr(clock_watch, "ASK_AGAIN_EVERY_S", 0.01)
     monkeypatch.setattr(http_unit, "FRESH_S", 0)
 
 
@@ -188,12 +189,39 @@ async def test_the_machine_is_asked_at_most_once_a_minute(
 ) -> None:
     assert ASK_EVERY_S >= 60
     monkeypatch.setattr(clock_watch, "ASK_EVERY_S", ASK_EVERY_S)
-    machine = Machine(Told(True))
+    machine = Machine(Told(False))
     async with running_unit(tmp_path, clock, system=machine) as unit:
         for _ in range(20):
             await clock_of(unit)
         await asyncio.sleep(0.1)
         assert machine.asked == 1
+
+
+async def test_once_the_clock_is_synchronised_the_machine_is_asked_hourly_and_after_a_jump(
+    tmp_path: Path, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ASK_AGAIN_EVERY_S >= 3600
+    monkeypatch.setattr(clock_watch, "ASK_AGAIN_EVERY_S", ASK_AGAIN_EVERY_S)
+    told = Told(False)
+    machine = Machine(told)
+    async with running_unit(tmp_path, clock, system=machine) as unit:
+
+        async def synchronised() -> bool:
+            return (await clock_of(unit))["synchronised"] is True
+
+        async def unsynchronised() -> bool:
+            return (await clock_of(unit))["synchronised"] is False
+
+        await asyncio.sleep(0.1)
+        assert machine.asked > 2, "until it is"
+        told.now = True
+        await until(synchronised)
+        asked = machine.asked
+        await asyncio.sleep(0.2)  # of twenty checks
+        assert machine.asked == asked
+        told.now = False
+        unit.clock.offset_s += 60
+        await until(unsynchronised)
 
 
 # -- what runs does not care ----------------------------------------------------------------

@@ -44,9 +44,28 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_module, "CLOCK_POLL_S", 0.02)
 
 
+class Note:
+    """There while NTP is to be turned on again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def is_there(self) -> bool:
+        return self.path.exists()
+
+    def leave(self) -> None:
+        self.path.touch()
+
+
 @pytest.fixture
-def machine(client: SystemBus, files: UpdateFiles) -> Machine:
-    return Machine(client, files)
+def note(tmp_path: Path) -> Note:
+    return Note(tmp_path / "note")
+
+
+@pytest.fixture
+def machine(client: SystemBus, files: UpdateFiles, note: Note) -> Machine:
+    return Machine(client, files, note.path)
 
 
 def names(calls: list[tuple[str, list[object]]]) -> list[str]:
@@ -105,6 +124,58 @@ async def test_the_clock_is_set_with_ntp_off_meanwhile_and_on_again_afterwards(
     assert (off, on) == ([False, False], [True, False])
     assert (relative, interactive) == (False, False)
     assert 0 <= usec - UNIX_S * 1e6 < 5e6
+
+
+async def test_that_ntp_is_off_is_noted_before_and_for_no_longer(
+    machine: Machine, services: MachineServices, note: Note
+) -> None:
+    noted = []
+    services.timedated.when_called = lambda member: noted.append((member, note.is_there))
+    services.timedated.ntp = True
+    await machine.set_time(UNIX_S)
+    assert noted == [("SetNTP", True), ("SetTime", True), ("SetNTP", True)]
+    assert not note.is_there
+    await machine.set_time(UNIX_S, ntp=False)
+    assert not note.is_there, "as somebody wants it"
+    await machine.recover()
+    assert services.timedated.ntp is False
+
+
+@pytest.mark.parametrize("on", [True, False])
+async def test_ntp_that_a_piod_before_left_off_is_turned_on_once(
+    machine: Machine, services: MachineServices, note: Note, on: bool
+) -> None:
+    note.leave()
+    services.timedated.ntp = on
+    await machine.recover()
+    await machine.recover()
+    assert names(services.timedated.calls) == ([] if on else ["SetNTP"])
+    assert services.timedated.ntp
+    assert not note.is_there
+
+
+async def test_ntp_that_could_not_be_turned_on_again_is_not_forgotten(
+    machine: Machine, services: MachineServices, note: Note
+) -> None:
+    note.leave()
+    services.timedated.misbehave["SetNTP"] = ErrorReply(ACCESS_DENIED, "no")
+    with pytest.raises(Denied):
+        await machine.recover()
+    assert note.is_there
+    services.timedated.misbehave.clear()
+    await machine.set_time(UNIX_S)
+    assert services.timedated.ntp is True, "it was, before piod turned it off"
+    assert not note.is_there
+
+
+async def test_a_clock_is_not_set_when_nobody_could_turn_ntp_on_again(
+    client: SystemBus, files: UpdateFiles, services: MachineServices, tmp_path: Path
+) -> None:
+    services.timedated.ntp = True
+    machine = Machine(client, files, tmp_path / "no folder" / "note")
+    with pytest.raises(Unavailable, match="the clock was not set"):
+        await machine.set_time(UNIX_S)
+    assert services.timedated.calls == []
 
 
 async def test_ntp_that_is_off_stays_off(machine: Machine, services: MachineServices) -> None:
@@ -432,7 +503,7 @@ async def test_an_outcome_is_not_awaited_for_ever_when_nobody_can_be_asked(
 async def test_without_a_bus_everything_is_refused_at_once(
     tmp_path: Path, files: UpdateFiles
 ) -> None:
-    machine = Machine(SystemBus(f"unix:path={tmp_path}/nothing"), files)
+    machine = Machine(SystemBus(f"unix:path={tmp_path}/nothing"), files, tmp_path / "note")
     begun = time.monotonic()
     for call in (
         machine.check(),

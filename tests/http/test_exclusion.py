@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from piod import daemon as daemon_module
 from piod.actors import system as system_actor
 from piod.actors.gate import no_new_jobs
 from piod.actors.jobs import ResumeLost
-from piod.clock import SimulatedClock
+from piod.clock import SimulatedClock, timestamp
+from piod.defaults import write_defaults
 from piod.errors import Conflict
 from piod.plugins.simulated import SimulatedInstaller
 from piod.storage import imports
-from piod.storage.rows import TaskRow
+from piod.storage.ledger import Ledger
+from piod.storage.rows import JobRow, TaskRow
+from piod.system import UpdateRequest
 from tests.trees import NEW, zip_of
 from tests.unit import Unit, running_unit
 
@@ -271,6 +275,89 @@ async def test_no_job_starts_while_piod_is_updated(unit: Unit, held: Callable[[s
     update.go_on.set()
     assert (await unit.task(accepted))["status"] == "complete"
     await unit.run("stirring")
+
+
+@pytest.fixture
+async def half_updated(
+    tmp_path: Path, clock: SimulatedClock
+) -> AsyncIterator[tuple[Path, Callable[[], None]]]:
+    """Where a unit was killed, stirring, in the middle of an update; and what ends the update."""
+    write_defaults(tmp_path, leader_hostname="leader01")
+    (tmp_path / "unit_config.ini").write_text("[piod]\nresume_jobs=stirring\n")
+    started = asyncio.Event()
+    with ExitStack() as still:
+        still.enter_context(clock.hold())
+        async with running_unit(tmp_path, clock) as unit:
+            start_update = unit.machine.start_update
+
+            async def watched(request: UpdateRequest) -> None:
+                await start_update(request)
+                started.set()
+
+            unit.machine.start_update = watched  # type: ignore[method-assign] # for this test
+            await send_update(unit)
+            await started.wait()
+        ledger = await Ledger.open(tmp_path / "storage" / "piod.sqlite", clock.hold)
+        row = JobRow(
+            job_id=ledger.next_job_id(),
+            unit="pio01",
+            experiment="Exp001",
+            job_name="stirring",
+            job_source="user",
+            started_at=timestamp(clock.time()),
+            leader="leader01",
+            pid=1,
+        )
+        await ledger.add_job(row)
+        await ledger.put_meta("alive_at", timestamp(clock.time()))
+        await ledger.close()
+        yield tmp_path, still.close
+
+
+async def is_kept_out(unit: Unit) -> bool:
+    """Whether the rest of an update keeps jobs out."""
+    status, answer = await unit.request("POST", RUN, {"options": {"target_rpm": "300"}})
+    return status == 409 and "piod is being updated" in answer["error"]
+
+
+async def test_a_daemon_that_starts_in_the_middle_of_an_update_lets_jobs_wait_for_its_end(
+    half_updated: tuple[Path, Callable[[], None]], clock: SimulatedClock
+) -> None:
+    data_dir, end_update = half_updated
+    async with running_unit(data_dir, clock) as unit:
+        resuming = asyncio.create_task(unit.daemon.resume())
+        own = asyncio.create_task(unit.daemon.run_own_jobs())
+        await asyncio.sleep(0.1)
+        assert await is_kept_out(unit)
+        assert await unit.get(RUNNING) == []
+        assert not resuming.done()
+        assert not own.done()
+        end_update()
+        assert len(await resuming) == 1
+        await own
+        assert {job["job_name"] for job in await unit.get(RUNNING)} == {"monitor", "stirring"}
+
+
+async def test_an_update_that_hangs_keeps_jobs_out_for_so_long_only(
+    half_updated: tuple[Path, Callable[[], None]],
+    clock: SimulatedClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(system_actor, "REST_OF_UPDATE_S", 0.3)
+    monkeypatch.setattr(daemon_module, "REST_OF_UPDATE_S", 0.3)
+    monkeypatch.setattr(daemon_module, "ASK_TIMEOUT_S", 0.2)
+    data_dir, end_update = half_updated
+    async with running_unit(data_dir, clock) as unit:
+        resuming = asyncio.create_task(unit.daemon.resume())
+        await asyncio.sleep(0.1)
+        assert await is_kept_out(unit)
+        await asyncio.wait({resuming}, timeout=2)
+        await asyncio.sleep(0)
+        assert "the end of an update is not waited for" in caplog.text
+        assert (await send_update(unit))[1]["lock"] == "update-lock", "it goes on"
+        end_update()
+        assert len(await resuming) == 1
 
 
 async def test_an_update_that_meets_a_job_after_all_is_refused(

@@ -64,7 +64,7 @@ def run_unit(
     data_dir = tmp_path / "unit"
     data_dir.mkdir()
     updates = UpdateFiles(data_dir / "update.json", data_dir / "outcome.json")
-    machine = Machine(SystemBus(bus.address), updates)
+    machine = Machine(SystemBus(bus.address), updates, data_dir / "ntp")
     return partial(running_unit, data_dir, clock, system=machine)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fake_sysfs import FakeSysfs, is_off
 
+from piod import launch
 from piod.hw import off
 from piod.hw.safe import FAILED, linux_recipes, simulated_recipes, turn_all_off
 
@@ -169,3 +170,46 @@ def test_a_path_may_have_blanks_but_no_line_feed(outputs: Path) -> None:
 def test_what_is_no_recipe_is_refused(recipe: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         off.turn_off(recipe)
+
+
+# -- a slip on the command line ----------------------------------------------------------
+
+
+def _outputs(data_dir: Path, hat: str | None, model: str | None) -> launch.Outputs:
+    config = launch.configuration(data_dir).current()
+    return launch.outputs_of(data_dir, config, simulate=False, hat=hat, model=model)
+
+
+@pytest.mark.parametrize(
+    ("hat", "model"),
+    [
+        ("9.9", None),
+        ("../..", None),
+        (None, "nonsense"),
+        (None, "../1"),
+        (None, "a/1,5"),
+        ("9", "a"),
+    ],
+)
+def test_an_option_that_cannot_be_used_does_not_hide_what_the_unit_has(
+    tmp_path: Path, hat: str | None, model: str | None
+) -> None:
+    (tmp_path / "unit_config.ini").write_text(
+        "[piod]\nhat_version = 1.0\nmodel_name = mine\nmodel_version = 1\n"
+    )
+    for folder, entry in (("hats/1.0", "1: 22"), ("models/mine/1", "2: 23")):
+        pwm = tmp_path / "hardware" / folder / "pwm.yaml"
+        pwm.parent.mkdir(parents=True)
+        pwm.write_text(f"pwm_to_pin: {{{entry}}}\n")
+    configured = _outputs(tmp_path, None, None)
+    assert {22, 23} <= set(configured.pins)
+    assert [chip for chip, _ in configured.led_chips] == ["DAC43608"]
+    found = _outputs(tmp_path, hat, model)
+    assert set(configured.led_chips) <= set(found.led_chips)
+    assert set(configured.pins) <= set(found.pins)
+
+
+def test_a_hat_that_is_given_counts_beside_a_model_that_is_nonsense(tmp_path: Path) -> None:
+    assert _outputs(tmp_path, "1.0", "nonsense") == _outputs(tmp_path, "1.0", None)
+    (tmp_path / "unit_config.ini").write_text("[piod]\nhat_version = 1.0\nmodel_name = half\n")
+    assert [chip for chip, _ in _outputs(tmp_path, None, None).led_chips] == ["DAC43608"]

@@ -16,6 +16,15 @@ MAX_EXPOSURE = 2.0
 SHIPPED_ENVIRONMENT = "PIOD_OPTIONS=\n"
 
 
+ASK = """
+import sys, urllib.request
+body = b'{"options": {"target_rpm": 399}}'
+request = urllib.request.Request(sys.argv[1] + "/jobs/run/job_name/stirring", body)
+print(urllib.request.urlopen(request).read().decode())
+"""
+"""Starts stirring, of the unit whose API it is told."""
+
+
 def test_it_starts_with_the_machine_as_its_own_user_and_answers_on_port_80(
     unit: Installed,
 ) -> None:
@@ -79,6 +88,57 @@ def test_stop_turns_outputs_off_and_ends_within_its_time(unit: Installed) -> Non
     unit.run("systemctl", "start", SERVICE)
     unit.wait_active()
     assert unit.row(job_id)["is_running"] in (0, False)
+
+
+def test_options_that_only_serve_knows_do_not_fail_the_stop(unit: Installed) -> None:
+    environment = unit.tree / "etc/piod/environment"
+    shipped = environment.read_text()
+    try:
+        environment.write_text(shipped.replace("--simulate", "--simulate --leader x"))
+        unit.run("systemctl", "restart", SERVICE)
+        unit.wait_active()
+        unit.run_stirring()
+        # and a slip, which counts from the end of the service on
+        environment.write_text(shipped.replace("--simulate", "--simulate --leader x --bogus"))
+        unit.run("systemctl", "stop", SERVICE, "piod.socket")
+        assert unit.all_off()
+        assert unit.state() == "inactive", unit.journal()
+        assert unit.unit(SERVICE, "Result") == "success"
+        assert "ignoring what safe-outputs does not know: --bogus" in unit.journal()
+    finally:
+        environment.write_text(shipped)
+        unit.run("systemctl", "restart", SERVICE)
+
+
+BY_HAND = """
+cd /
+runuser -u piod -- piod serve --simulate --data-dir /var/lib/piod --port 8123 > /dev/null 2>&1 &
+echo $!
+"""
+
+
+def test_beside_a_piod_started_by_hand_the_service_leaves_its_jobs_alone(unit: Installed) -> None:
+    unit.run("systemctl", "stop", SERVICE)
+    by_hand = unit.output("sh", "-c", BY_HAND).strip()
+    try:
+        url = "http://127.0.0.1:8123/unit_api"
+        ask = ("python3", "-c", ASK, url)
+        started = wait_until("its answer", lambda: unit.run(*ask, check=False).stdout, 20)
+        assert "result_url_path" in started
+        wait_until("a stirrer that turns", lambda: unit.outputs()["pwm"][STIRRER] > 0, 10)
+        refused = unit.run("systemctl", "start", SERVICE, check=False)
+        assert refused.returncode != 0
+        assert unit.state() == "failed"
+        assert unit.unit(SERVICE, "ExecMainStatus") == "75"
+        assert "another piod uses the data directory /var/lib/piod" in unit.journal()
+        time.sleep(3)
+        assert unit.state() == "failed", "it is not started over and over"
+        assert unit.outputs()["pwm"][STIRRER] > 0, unit.journal()
+    finally:
+        unit.run("kill", by_hand)
+    wait_until("its end", unit.all_off, 10)
+    unit.run("systemctl", "start", SERVICE)
+    unit.wait_active()
 
 
 def test_safe_outputs_beside_the_daemon_ends_its_jobs(unit: Installed) -> None:

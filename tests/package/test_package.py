@@ -200,6 +200,15 @@ def test_it_runs_when_installed_and_leaves_nothing_when_purged(debian: Debian, d
     assert "gpio" in users, "the groups of the devices stay"
 
 
+def test_a_process_of_its_user_does_not_leave_it_half_purged(debian: Debian, deb: Path) -> None:
+    debian.install(deb)
+    purge = "setpriv --reuid=piod --clear-groups sleep 60 & apt-get purge -y piod"
+    said = debian.run("sh", "-c", purge)
+    assert "piod: the user piod stays" in said
+    assert "piod" not in debian.run("sh", "-c", "dpkg-query --show || true")
+    assert not (debian.tree / "var/lib/piod").exists()
+
+
 def test_an_existing_installation_is_shared_and_never_removed(debian: Debian, deb: Path) -> None:
     existing_installation(debian)
     before = content(debian)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from piod import __version__
+from piod.cli import IN_USE
 
 ROOT = Path(__file__).resolve().parents[2]
 DEBIAN = next(path for path in (ROOT / "packaging" / "debian", ROOT / "debian") if path.is_dir())
@@ -51,10 +52,16 @@ def test_every_option_is_in(file: str) -> None:
     assert options - {"--help"} <= named
 
 
-def test_options_of_the_service_are_known_to_both_commands() -> None:
-    """systemd passes PIOD_OPTIONS to both; one that only one knows would end the other."""
+def test_the_comment_on_the_services_options_tells_what_safe_outputs_takes() -> None:
+    """systemd passes PIOD_OPTIONS to both commands."""
     text = (DEBIAN / "environment").read_text()
-    comment = re.search(r"only those that both know, (.*?)\.\s", text.replace("\n# ", " "))
+    comment = re.search(r"of these it takes (.*?), and ignores", text.replace("\n# ", " "))
     assert comment is not None
-    named = set(re.findall(r"--[a-z-]+", comment[1]))
-    assert named == (options_of("serve") & options_of("safe-outputs")) - {"--help"}
+    assert set(re.findall(r"--[a-z-]+", comment[1])) == options_of("safe-outputs") - {"--help"}
+    assert options_of("safe-outputs") < options_of("serve")
+
+
+def test_a_start_that_meets_a_living_daemon_is_not_repeated() -> None:
+    assert f"\nRestartPreventExitStatus={IN_USE}\n" in (DEBIAN / "piod.service").read_text()
+    page = (DEBIAN / "piod.1").read_text()
+    assert f"\n{IN_USE} when another piod lives on the data directory" in page

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from unit_process import Start, UnitProcess, all_off, run_piod, wait_until
 
+from piod.cli import IN_USE
+
 OWN_FILES = {
     "ui/jobs/stirring.yaml": "display_name: my own\n",
     "hardware/hats/1.2/gpio.yaml": "# my own\nhall_sensor_pin: 21\n",
@@ -157,7 +159,7 @@ def test_a_config_ini_broken_from_the_start_is_named_and_nothing_can_be_changed(
 def test_a_second_daemon_on_a_data_directory_is_refused(
     unit: UnitProcess, rival: UnitProcess
 ) -> None:
-    assert rival.wait_exit(15) == 2
+    assert rival.wait_exit(15) == IN_USE
     assert rival.stdout == ""
     assert f"another piod uses the data directory {unit.data_dir}" in rival.stderr
     assert "Traceback" not in rival.stderr

@@ -11,12 +11,15 @@ import json
 import os
 import signal
 import socket
+import sqlite3
+import sys
 import threading
 import time
 import urllib.request
 import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -182,6 +185,63 @@ def test_the_watchdog_is_fed_until_the_daemon_hangs_and_not_stopped_by_a_missing
         assert manager.hear() == []
         unit.signal(signal.SIGCONT)
         manager.wait("WATCHDOG=1")
+
+
+HANGING = """
+import signal, sys
+
+def hang(*_):
+    import asyncio
+    from piod.actors.buses.pwm import PwmBus
+
+    async def stuck(self, message):
+        await asyncio.Event().wait()
+
+    PwmBus.receive = stuck
+
+signal.signal(signal.SIGUSR1, hang)
+from piod.cli import main
+sys.exit(main())
+"""
+"""A piod whose PWM bus actor hangs from SIGUSR1 on."""
+
+
+def test_the_watchdog_is_not_fed_any_more_when_a_bus_actor_hangs(
+    tmp_path: Path, manager: Manager
+) -> None:
+    environ = {**manager.environ, "WATCHDOG_USEC": "600000"}
+    piod = (sys.executable, "-c", HANGING)
+    with running(UnitProcess(tmp_path / "unit", *WORKER, piod=piod, environ=environ)) as unit:
+        unit.run_stirring(400)
+        manager.wait("WATCHDOG=1", 1)
+        unit.signal(signal.SIGUSR1)
+        wait_until("its notice", lambda: "systemd will restart piod: pwm bus" in unit.stderr, 5)
+        manager.forget()
+        time.sleep(3 * 0.6)
+        assert "WATCHDOG=1" not in manager.hear()
+        assert unit.get("/unit_api/jobs"), "all else of it lives"
+
+
+def test_the_watchdog_is_fed_while_a_slow_disk_holds_the_ledger(
+    tmp_path: Path, manager: Manager
+) -> None:
+    environ = {**manager.environ, "WATCHDOG_USEC": "600000"}
+    with running(UnitProcess(tmp_path / "unit", *WORKER, environ=environ)) as unit:
+        unit.run_stirring(400)
+        ledger = unit.data_dir / "storage" / "piod.sqlite"
+        with (
+            closing(sqlite3.connect(ledger, isolation_level=None)) as hog,
+            ThreadPoolExecutor(1) as client,
+        ):
+            hog.execute("BEGIN EXCLUSIVE")
+            run = ("POST", "/unit_api/jobs/run/job_name/led_intensity", {"options": {"A": 5}})
+            asking = client.submit(unit.request, *run)
+            for _ in range(6):
+                manager.forget()
+                manager.wait("WATCHDOG=1", 0.6)
+            assert not asking.done(), "it waits for the ledger"
+            hog.execute("ROLLBACK")
+            assert asking.result(10)[0] == 202
 
 
 def test_a_hangup_reads_the_files_again_but_changes_no_unit_that_runs_a_job(

@@ -21,6 +21,7 @@ import json
 import os
 
 from piod.errors import BadRequest
+from piod.hw.off import replace_file
 
 from .fields import Fields
 from .plant import Plant, read_duties
@@ -124,13 +125,10 @@ def replace_text(path: Path, text: str) -> None:
     """
     temporary = f"{path}.{os.getpid()}.new"
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
+        replace_file(str(path), temporary, text)
     except FileNotFoundError:
         os.makedirs(os.path.dirname(temporary), exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-    os.replace(temporary, path)
+        replace_file(str(path), temporary, text)
 
 
 def _read(path: Path) -> object:

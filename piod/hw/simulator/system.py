@@ -78,6 +78,9 @@ class SimulatedSystem(SystemPort):
     async def disconnect(self) -> None:
         pass  # it outlives the daemon
 
+    async def recover(self) -> None:
+        pass  # it does everything at once
+
     async def reboot(self) -> None:
         self._do("reboot")
         self._on_power("reboot")
