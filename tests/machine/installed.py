@@ -144,8 +144,9 @@ class Installed(Container):
         return str(task["result"]["job_id"])
 
     def running(self) -> list[dict[str, Any]]:
+        """The jobs that run; not the daemon's own, which always do."""
         rows: list[dict[str, Any]] = self.get("/unit_api/jobs/running")
-        return rows
+        return [row for row in rows if not row["is_long_running_job"]]
 
     def row(self, job_id: str) -> dict[str, Any]:
         """A job in the history."""
