@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from unit_process import Start, UnitProcess, outputs, wait_until
 
+pytestmark = pytest.mark.long  # processes that wait: too slow for the fast tests
+
 
 def light(unit: UnitProcess) -> None:
     unit.result(

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from unit_process import Start, UnitProcess, all_off, wait_until
 
+pytestmark = pytest.mark.long  # processes that wait: too slow for the fast tests
+
 WORKER = ("--leader", "leader01")
 """A worker goes down at once."""
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from unit_process import Start, all_off, wait_until
 
+pytestmark = pytest.mark.long  # processes that wait: too slow for the fast tests
+
 
 def configure(data_dir: Path, *lines: str) -> None:
     (data_dir / "unit_config.ini").write_text("\n".join(["[piod]", "run_monitor = 0", *lines, ""]))
