@@ -521,9 +521,10 @@ async def test_it_reads_again_when_the_bus_works_again(
         assert unit.plant.optics.levels[IR] == 0
         await clock.sleep(21)
         assert len(readings.values()) >= taken + 3
-        assert readings.values()[taken:] == pytest.approx(
-            [truth_volts(0.5)] * (len(readings.values()) - taken), rel=0.03
-        )
+        again = readings.values()[taken:]
+        assert statistics.median(again) == pytest.approx(truth_volts(0.5), rel=0.01)
+        # one of several hundred may meet a bubble
+        assert again == pytest.approx([truth_volts(0.5)] * len(again), rel=0.15)
         first = readings.times()[0]
         assert max(abs((at - first + 2.5) % 5 - 2.5) for at in readings.times()) < 0.05
         assert "problem" not in await unit.settings("od_reading")
