@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from piod.actors.actor import Actor, Life, Message, Ref
-from piod.actors.buses.pwm import Revoke
+from piod.actors.buses.bus import RevokeAll
 from piod.actors.guardian import Guardian
 from piod.actors.jobs import JobFilter, Stop
 from piod.actors.tasks import GetTask, Launch, Tasks
@@ -134,7 +134,7 @@ async def test_a_stop_that_meets_a_crash_is_a_stop(tmp_path: Path, clock: Simula
         data_dir.mkdir()
         async with running_unit(data_dir, clock) as unit:
             await unit.run("stirring")
-            revoked = asyncio.create_task(unit.daemon.pwm.ask(Revoke("a test"), timeout=1))
+            revoked = asyncio.create_task(unit.daemon.pwm.ask(RevokeAll("a test"), timeout=1))
             for _ in range(ticks):
                 await asyncio.sleep(0)
             await unit.daemon.jobs.ask(Stop(JobFilter()), timeout=4)
@@ -228,7 +228,7 @@ async def test_a_persons_duty_of_zero_survives_a_restart(unit: Unit) -> None:
     job_id = await unit.run("stirring", options={"use_rpm": False})
     await unit.change(job_id, duty_cycle=0)
     await unit.clock.sleep(5)
-    await unit.daemon.pwm.ask(Revoke("a test"), timeout=1)
+    await unit.daemon.pwm.ask(RevokeAll("a test"), timeout=1)
     await unit.clock.sleep(10)
     assert (await unit.settings())["restarts"] == "1"
     assert unit.duty == 0

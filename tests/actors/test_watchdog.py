@@ -10,8 +10,7 @@ from contextlib import asynccontextmanager, closing
 import pytest
 
 from piod.actors.actor import Actor, Ref
-from piod.actors.buses.bus import Bus, FindHang
-from piod.actors.buses.pwm import Revoke
+from piod.actors.buses.bus import Bus, FindHang, RevokeAll
 from piod.actors.watchdog import Watchdog
 from tests.unit import Unit
 
@@ -87,7 +86,7 @@ async def test_an_output_that_cannot_be_turned_off_counts_as_on(
     await unit.run("stirring")
     unit.board.faults.add("bus_error", bus="pwm")
     monkeypatch.setattr(unit.board.pwm, "answer", hang)
-    await unit.daemon.pwm.ask(Revoke("a test"), timeout=1)
+    await unit.daemon.pwm.ask(RevokeAll("a test"), timeout=1)
     async with watching(unit.daemon.buses) as meals:
         assert not await meals.goes_on()
     unit.board.faults.clear()
@@ -99,7 +98,7 @@ async def test_a_bus_that_says_what_is_wrong_has_answered(unit: Unit, fault: str
     unit.board.faults.add(fault, bus="pwm")
     async with watching(unit.daemon.buses) as meals:
         assert await meals.goes_on()
-        await unit.daemon.pwm.ask(Revoke("a test"), timeout=1)
+        await unit.daemon.pwm.ask(RevokeAll("a test"), timeout=1)
         assert await meals.goes_on()
     unit.board.faults.clear()
 

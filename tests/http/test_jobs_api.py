@@ -448,11 +448,11 @@ async def test_a_job_that_keeps_crashing_is_lost_with_the_reason(unit: Unit) -> 
 
 
 async def test_a_job_asleep_is_still_asleep_after_a_restart_of_its_actor(unit: Unit) -> None:
-    from piod.actors.buses.pwm import Revoke
+    from piod.actors.buses.bus import RevokeAll
 
     job_id = await unit.run("stirring")
     await unit.change(job_id, state="sleeping")
-    await unit.daemon.pwm.ask(Revoke("a test says so"), timeout=1)
+    await unit.daemon.pwm.ask(RevokeAll("a test says so"), timeout=1)
     await unit.clock.sleep(60)
     settings = await unit.settings()
     assert settings["restarts"] == "1"

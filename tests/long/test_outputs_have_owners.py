@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from piod.actors.buses.pwm import Revoke
+from piod.actors.buses.bus import RevokeAll
 from piod.clock import SimulatedClock, SteppingEventLoop
 from tests.unit import Unit, running_unit
 
@@ -68,7 +68,7 @@ async def do(unit: Unit, what: str, value: object) -> None:
         case "repair":
             status, _ = await unit.request("DELETE", "/simulator/faults")
         case "guard_fires":
-            await unit.daemon.pwm.ask(Revoke("a test says so"), timeout=1)
+            await unit.daemon.pwm.ask(RevokeAll("a test says so"), timeout=1)
             return
         case "wait":
             await unit.clock.sleep(float(str(value)))

@@ -95,10 +95,10 @@ class ReleasePwm(Message["PwmBus", None]):
 
 @dataclass(frozen=True)
 class Revoke(Message["PwmBus", None]):
-    """End the lease of ``pin``, or with None every lease: the guard turned outputs off."""
+    """End the lease of ``pin``: the guard turned that output off."""
 
     reason: str
-    pin: int | None = None
+    pin: int
 
 
 PwmMessage = (
