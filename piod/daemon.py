@@ -39,6 +39,8 @@ from piod.actors.jobs import JobFilter, Jobs, ResumeLost, Run, Running, Stop
 from piod.actors.model import ModelKey, UnitModel, remembered_model
 from piod.actors.recorder import Recorder
 from piod.actors.resume import RunRequest
+from piod.actors.session_bench import Workshop, session_record
+from piod.actors.sessions import CalibrationSessions
 from piod.actors.supervisor import Supervisor
 from piod.actors.system import (
     COMMAND_TIMEOUT_S,
@@ -50,6 +52,10 @@ from piod.actors.system import (
 )
 from piod.actors.tasks import POWER_LOCK, UPDATE_LOCK, AwaitFree, LookAtLock, Outliving, Tasks
 from piod.actors.unit import JobUnit
+from piod.actors.volumes import LEDGER_TIMEOUT_S, Unconfirm, VolumeLedger
+from piod.calibrations.protocols.protocol import CalibrationProtocol
+from piod.calibrations.protocols.registry import PROTOCOLS, ProtocolRegistry
+from piod.calibrations.protocols.turn import Facts
 from piod.calibrations.store import CalibrationStore, EstimatorStore
 from piod.clock import Clock
 from piod.config import Config, ConfigFiles
@@ -58,14 +64,17 @@ from piod.events import JsonValue
 from piod.host import Host, LinuxHost
 from piod.http.application import build_application
 from piod.http.archives import ArchiveHandlers
+from piod.http.bioreactor import BioreactorHandlers
 from piod.http.calibrations import CalibrationHandlers, EstimatorHandlers
 from piod.http.files import FileHandlers
 from piod.http.jobs import JobHandlers
 from piod.http.plugins import PluginHandlers
 from piod.http.readings import ReadingsHandlers
+from piod.http.sessions import SessionHandlers
 from piod.http.simulator import SimulatorHandlers
 from piod.http.system import HardwareHandlers, SystemHandlers
-from piod.http.table.calibrations import calibration_routes, estimator_routes
+from piod.http.table.bioreactor import bioreactor_routes
+from piod.http.table.calibrations import calibration_routes, estimator_routes, session_routes
 from piod.http.table.files import file_routes
 from piod.http.table.jobs import job_routes
 from piod.http.table.plugins import plugin_routes
@@ -93,7 +102,9 @@ from piod.storage.layout import READINGS_NAME
 from piod.storage.ledger import Ledger
 from piod.storage.pointers import ActivePointers
 from piod.storage.readings import Readings
+from piod.storage.sessions import SessionRow, Sessions
 from piod.storage.tree import Tree
+from piod.storage.volumes import VolumeStore
 from piod.system import SystemPort
 
 log = logging.getLogger(__name__)
@@ -154,6 +165,7 @@ class Daemon:
         ledger: Ledger,
         readings: Readings,
         clock_watch: Ref[ClockWatch],
+        heater: Ref[HeaterInterlock],
         tasks: Ref[Tasks],
         own_jobs: Sequence[str],
         config: ConfigFiles,
@@ -167,6 +179,7 @@ class Daemon:
         self.ledger = ledger
         self.readings = readings
         self.clock_watch = clock_watch
+        self.heater = heater
         self._tasks = tasks
         self._own_jobs = own_jobs
         self._config = config
@@ -235,6 +248,7 @@ async def build(
     fixed_model: ModelKey | None = None,
     default_model: ModelKey | None = None,
     kinds: Mapping[str, type[Job]] = JOBS,
+    protocols: Sequence[type[CalibrationProtocol]] = PROTOCOLS,
     installer: PackageInstaller | None = None,
     guard: GuardLink | None = None,
     keep_fds: Sequence[int] = (),
@@ -246,8 +260,9 @@ async def build(
     """A running daemon on ``board``; it ends, outputs off, when the context does.
 
     ``found_at_start``: problems for health to tell, that the start has found.
-    ``kinds`` are the built-in jobs; plugins add theirs. ``installer`` installs
-    packages of plugins; without one an install is recorded and runs nothing.
+    ``kinds`` are the built-in jobs, ``protocols`` the calibration protocols; plugins add
+    theirs. ``installer`` installs packages of plugins; without one an install is recorded
+    and runs nothing.
     ``guard`` is the guard's link, if there is one; a new guard inherits
     ``keep_fds``. ``host`` is the computer, None: this one. ``simulator`` adds the
     simulator's doors; ``before_answer`` runs before each answer leaves. ``imported`` is
@@ -309,6 +324,7 @@ async def build(
         await estimators.prepare()
 
         registry = JobRegistry(kinds)
+        protocol_registry = ProtocolRegistry(protocols)
         plugins = Plugins(
             data_dir,
             registry,
@@ -339,7 +355,23 @@ async def build(
                 health=lambda: health.problems(),
                 heater=heater,
                 model=model,
+                volumes=volumes,
                 clock=clock,
+            )
+
+        def make_session_unit(
+            session: SessionRow, life: Life, lost: Callable[[PiodError], None]
+        ) -> Unit:
+            record = session_record(session, unit_name, leader_name, config.current(), clock)
+            return make_unit(record, life, lost, Publisher(record, hub, clock))
+
+        def facts() -> Facts:
+            return Facts(
+                unit_name=unit_name,
+                config=config.current(),
+                now_unix_s=clock.time(),
+                running_jobs=hub.running_jobs,
+                model_name=None if model.key is None else model.key[0],
             )
 
         async def power_off(reason: str) -> None:
@@ -358,6 +390,17 @@ async def build(
             ),
         )
         start("recorder", lambda: Recorder(hub, ledger, readings, clock))
+        volumes = start(
+            "volumes",
+            lambda: VolumeLedger(
+                unit_name=unit_name,
+                store=VolumeStore(ledger),
+                config=config.current,
+                limits=lambda: model.limits,
+                hub=hub,
+                clock=clock,
+            ),
+        )
         jobs = start(
             "jobs",
             lambda: Jobs(
@@ -371,6 +414,19 @@ async def build(
                 config=config,
                 hub=hub,
                 clock=clock,
+            ),
+        )
+        workshop = Workshop(
+            sessions=Sessions(ledger.database),
+            calibrations=calibrations,
+            estimators=estimators,
+            jobs=jobs,
+            make_unit=make_session_unit,
+        )
+        sessions = start(
+            "calibration sessions",
+            lambda: CalibrationSessions(
+                protocols=protocol_registry, workshop=workshop, facts=facts, clock=clock
             ),
         )
         is_leader = unit_name == leader_name
@@ -414,6 +470,7 @@ async def build(
             await calibrations.prepare()
             await estimators.prepare()
             await plugins.load()
+            await volumes.ask(Unconfirm(), timeout=LEDGER_TIMEOUT_S)
 
         routes = [
             *job_routes(
@@ -439,14 +496,12 @@ async def build(
                     ).check,
                 ),
             ),
+            *session_routes(SessionHandlers(sessions)),
             *calibration_routes(
-                CalibrationHandlers(
-                    calibrations,
-                    unit_name,
-                    lambda: config.current().items("od_config.photodiode_channel").values(),
-                )
+                CalibrationHandlers(calibrations, unit_name, protocol_registry, facts)
             ),
             *estimator_routes(EstimatorHandlers(estimators, unit_name)),
+            *bioreactor_routes(BioreactorHandlers(volumes)),
             *readings_routes(ReadingsHandlers(readings, unit_name)),
             *file_routes(
                 FileHandlers(tree, task_handlers, clock.hold),
@@ -485,6 +540,7 @@ async def build(
             ledger=ledger,
             readings=readings,
             clock_watch=clock_watch,
+            heater=heater,
             tasks=tasks,
             own_jobs=[name for name, kind in kinds.items() if kind.starts_with_daemon],
             config=config,

@@ -111,6 +111,23 @@ class ConfigurationError(BadRequest):
     default_remediation = "Correct the configuration that the message names, then try again."
 
 
+class OverflowRefused(BadRequest):
+    """A dose could bring the vial to its maximum fill volume, or over it."""
+
+    default_remediation = (
+        "Remove waste first, dose less, or correct current_volume_ml of the experiment."
+    )
+
+
+class VolumeInDoubt(Conflict):
+    """It is not known well enough what is in the vial; nothing may be added."""
+
+    default_remediation = (
+        "Look at the vial, then set current_volume_ml of the experiment, or remove waste down to "
+        "the efflux tube."
+    )
+
+
 class BusError(Unavailable):
     """A hardware bus failed an access (no answer, an error of the kernel driver)."""
 

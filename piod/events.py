@@ -134,6 +134,35 @@ READING_UNITS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
+class DoseEnded:
+    """A dose is over and its pump is off: what it moved, mL, as expected and as a range.
+
+    ``event``: add_media, add_alt_media or remove_waste. ``finished``: False if its job ended
+    before it had told how long the pump was on.
+    """
+
+    job: JobIdentity
+    dose_id: str
+    event: str
+    volume_ml: float
+    least_ml: float
+    most_ml: float
+    source: str
+    finished: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class VolumesChanged:
+    """The variables of ``bioreactor/<variable>`` of an experiment, all of them."""
+
+    unit: str
+    experiment: str
+    values: Mapping[str, float]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class LogEmitted:
     """A log record, with the job it is about where there is one."""
 
@@ -152,5 +181,7 @@ Event: TypeAlias = (
     | LedsChanged
     | I2cFailed
     | ReadingTaken
+    | DoseEnded
+    | VolumesChanged
     | LogEmitted
 )

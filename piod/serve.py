@@ -20,6 +20,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from functools import partial
 
 from piod import control, logs
+from piod.actors.heater import keep_looking_while_off
 from piod.actors.hub import Lagged
 from piod.actors.jobs import JobFilter, Running
 from piod.actors.watchdog import Watchdog
@@ -195,6 +196,7 @@ class _Lives:
                 _prune_daily(daemon, launch.config),
                 daemon.run_own_jobs(),
                 _resume(daemon),
+                keep_looking_while_off(daemon.heater, self._clock),
                 self._start_anew_after_import(parts),
                 self._reload_on_hangup(daemon, parts),
                 *([_tell_status(daemon, self._notifier)] if self._notifier.listens else ()),

@@ -1,7 +1,8 @@
 """The heater, and the interlock that stands between it and every job.
 
 Messages: :class:`LeaseHeater`, :class:`SetHeater`, :class:`ReadBoard`,
-:class:`ResetInterlock`, :class:`InterlockState`. :mod:`.leased_heater` sends them for a job.
+:class:`ResetInterlock`, :class:`InterlockState`, which :mod:`.leased_heater` sends for a
+job, and :class:`LookWhileOff`, which :func:`keep_looking_while_off` sends for the daemon.
 
 The actor leases the heater's PWM output for as long as its lessee lives, and no longer.
 While the duty cycle is above 0 it reads the heater's board every 2 s, whatever the job
@@ -19,12 +20,16 @@ restart of the job nor one of piod brings the heater back. Only ResetInterlock d
 Above the reduce limit the duty cycle shrinks by a tenth each check, and stays so until
 the board has cooled by RECOVERED_K. A heater that was off for any reason is only turned
 on again by a new SetHeater, never by itself.
+
+A heater that is off may heat all the same: a transistor fails, or somebody else drives
+the pin. So the board is looked at every minute while it is off, too, with or without a
+job. What is too hot trips and is powered off as above, and the pin is driven low again.
+A board that does not answer then proves nothing: not every unit has one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 from collections.abc import Awaitable, Callable
@@ -35,6 +40,7 @@ from piod.actors.actor import Actor, Life, Message, Ref
 from piod.actors.board_watch import BoardWatch
 from piod.actors.buses.bus import ASK_TIMEOUT_S, LeaseLost, LeaseTaken
 from piod.actors.buses.pwm import LeasePwm, PwmBus, PwmLease, SetDuty
+from piod.actors.heater_latch import TripLatch
 from piod.clock import Clock, timestamp
 from piod.errors import BadRequest, BusError, PiodError
 from piod.hw.models import Limits
@@ -59,8 +65,9 @@ REDUCE_BY = 0.9
 RECOVERED_K = 3.0
 LOWEST_CELSIUS, HIGHEST_CELSIUS = -20.0, 125.0
 """What the board can have."""
-TRIP_KEY = "heater_trip"
-"""Key in the ledger."""
+OFF_SAMPLE_S = 60.0
+COOLED_S, COOLED_CELSIUS = 1800.0, 65.0
+"""A heater that has been off for so long leaves its board below this, in any room."""
 HEATER_ASK_TIMEOUT_S = 60.0
 """Wall time for asks that read the board: as long as an I2C access may take."""
 
@@ -122,7 +129,22 @@ class InterlockState(Message["HeaterInterlock", HeaterState]):
     """How the heater is doing."""
 
 
-HeaterMessage = LeaseHeater | SetHeater | ReadBoard | ResetInterlock | InterlockState
+@dataclass(frozen=True)
+class LookWhileOff(Message["HeaterInterlock", None]):
+    """Look at the board of a heater that is off and that no job reads; trips if it is hot."""
+
+
+HeaterMessage = LeaseHeater | SetHeater | ReadBoard | ResetInterlock | InterlockState | LookWhileOff
+
+
+async def keep_looking_while_off(heater: Ref[HeaterInterlock], clock: Clock) -> None:
+    """Send LookWhileOff for ever."""
+    while True:
+        await clock.sleep(OFF_SAMPLE_S)
+        try:
+            await heater.ask(LookWhileOff(), timeout=HEATER_ASK_TIMEOUT_S)
+        except PiodError as refusal:
+            log.error("the board of the heater was not looked at: %s", refusal.message)
 
 
 class _Lent:
@@ -162,7 +184,6 @@ class HeaterInterlock(Actor[HeaterMessage]):
         self._pin = pin
         self._thermometer = thermometer
         self._limits = limits
-        self._ledger = ledger
         self._power_off = power_off
         self._clock = clock
         self._lent: _Lent | None = None
@@ -174,18 +195,15 @@ class HeaterInterlock(Actor[HeaterMessage]):
         self._set_s = -math.inf
         self._good_s = -math.inf
         self._reduced_s = -math.inf
+        self._off_since_s = clock.monotonic()
         self._watch = BoardWatch()
-        self._trip: str | None = None
+        self._latch = TripLatch(ledger)
         self._heating = asyncio.Event()
-        self._keeping = asyncio.Lock()
         self._powering_off = False
 
     async def starting(self) -> None:
         self.life.at_end(self._cut)
-        kept = await self._ledger.get_meta(TRIP_KEY)
-        if kept is not None:
-            self._trip = str(json.loads(kept)["reason"])
-            log.warning("the heater stays off until its interlock is reset: %s", self._trip)
+        await self._latch.recall()
         self.spawn(self._sample_for_ever())
 
     async def ended(self) -> None:
@@ -210,6 +228,8 @@ class HeaterInterlock(Actor[HeaterMessage]):
                 return self.later(self._reset())
             case InterlockState():
                 return self._state()
+            case LookWhileOff():
+                return self.later(self._look_while_off())
             case _:
                 assert_never(message)
 
@@ -277,12 +297,14 @@ class HeaterInterlock(Actor[HeaterMessage]):
         else:
             self._heating.clear()
         if duty_percent != self._duty_percent:
+            if not duty_percent:
+                self._off_since_s = self._clock.monotonic()
             self._duty_percent = duty_percent
             self._watch.driven(duty_percent, self._clock.monotonic())
             lent.changed(self._state())
 
     def _state(self) -> HeaterState:
-        return HeaterState(self._duty_percent, self._trip)
+        return HeaterState(self._duty_percent, self._latch.reason)
 
     # -- what the job asks for --------------------------------------------------------
 
@@ -351,14 +373,18 @@ class HeaterInterlock(Actor[HeaterMessage]):
     async def _read(self, lent: _Lent) -> float:
         """A reading that has been checked. BusError; that trips, once the lease has heated."""
         try:
-            celsius = await self._thermometer.read_celsius()
-            if not LOWEST_CELSIUS <= celsius <= HIGHEST_CELSIUS:
-                raise BusError(f"the heater's board cannot be at {celsius} °C")
+            celsius = await self._read_board()
         except BusError as error:
             if lent.has_heated:
                 self._trip_with(lent, f"its board could not be read: {error.message}")
             raise
         self._judge(lent, celsius)
+        return celsius
+
+    async def _read_board(self) -> float:
+        celsius = await self._thermometer.read_celsius()
+        if not LOWEST_CELSIUS <= celsius <= HIGHEST_CELSIUS:
+            raise BusError(f"the heater's board cannot be at {celsius} °C")
         return celsius
 
     def _judge(self, lent: _Lent, celsius: float) -> None:
@@ -367,14 +393,7 @@ class HeaterInterlock(Actor[HeaterMessage]):
         self._good_s = now_s
         problem = self._watch.problem(celsius, now_s)
         if celsius > limits.max_temp_to_disable_heating:
-            self._trip_with(
-                lent,
-                f"its board is at {celsius:g} °C, above the limit of "
-                f"{limits.max_temp_to_disable_heating:g} °C",
-            )
-            if celsius > limits.max_temp_to_shutdown and not self._powering_off:
-                self._powering_off = True
-                self.spawn(self._confirm_and_power_off())
+            self._too_hot(celsius)
         elif problem is not None:
             self._trip_with(lent, problem)
         elif celsius > limits.max_temp_to_reduce_heating:
@@ -386,15 +405,60 @@ class HeaterInterlock(Actor[HeaterMessage]):
         elif celsius < limits.max_temp_to_reduce_heating - RECOVERED_K:
             self._ceiling_percent = FULL_PERCENT
 
-    def _trip_with(self, lent: _Lent, reason: str) -> None:
+    def _too_hot(self, celsius: float) -> None:
+        limits = self._limits()
+        limit = limits.max_temp_to_disable_heating
+        meanwhile = "" if self._duty_percent else " while it should be off"
+        reason = f"its board is at {celsius:g} °C, above the limit of {limit:g} °C{meanwhile}"
+        self._trip_with(self._lent, reason)
+        if celsius > limits.max_temp_to_shutdown and not self._powering_off:
+            self._powering_off = True
+            self.spawn(self._confirm_and_power_off())
+
+    def _trip_with(self, lent: _Lent | None, reason: str) -> None:
         """Off at once, and until it is reset. The first reason counts."""
-        lent.output_life.end()
-        if self._trip is None:
-            self._trip = f"{reason} ({timestamp(self._clock.time())})"
+        if lent is not None:
+            lent.output_life.end()
+        if self._latch.reason is None:
+            self._latch.reason = f"{reason} ({timestamp(self._clock.time())})"
             log.critical("the heater was turned off and stays off until it is reset: %s", reason)
-            self.spawn(self._try_to_keep_trip())
-        self._off(lent)
-        lent.changed(self._state())
+            self.spawn(self._latch.try_to_keep())
+        if lent is not None:
+            self._off(lent)
+            lent.changed(self._state())
+
+    async def _look_while_off(self) -> None:
+        now_s = self._clock.monotonic()
+        is_read_by_its_job = now_s - self._good_s < OFF_SAMPLE_S
+        if self._duty_percent or (is_read_by_its_job and self._latch.reason is None):
+            return
+        try:
+            celsius = await self._read_board()
+        except BusError as error:
+            log.debug("the board of the heater, which is off, was not read: %s", error.message)
+            return
+        lent = self._lent
+        ends_a_lease = lent is not None and lent.output is not None
+        is_long_off = not self._duty_percent and now_s - self._off_since_s >= COOLED_S
+        if celsius > self._limits().max_temp_to_disable_heating:
+            self._too_hot(celsius)
+        elif celsius >= COOLED_CELSIUS and is_long_off:
+            self._trip_with(lent, f"its board is at {celsius:g} °C long after it was turned off")
+        else:
+            return
+        if not ends_a_lease:  # that drives it low itself
+            await self._cut_again()
+
+    async def _cut_again(self) -> None:
+        """Whoever drives the pin: a lease that ends drives it low, until that is confirmed."""
+        life = Life(self.name)
+        try:
+            request = LeasePwm(self._pin, HEATER_HZ, life, lambda lost: None)
+            await self._pwm.ask(request, timeout=ASK_TIMEOUT_S)
+        except PiodError as error:
+            log.critical("the heater was not driven low again: %s", error.message)
+        finally:
+            life.end()
 
     async def _confirm_and_power_off(self) -> None:
         """One reading may err; a second one, with the heater off, hardly does."""
@@ -420,33 +484,19 @@ class HeaterInterlock(Actor[HeaterMessage]):
     # -- the latch ----------------------------------------------------------------------
 
     def _tripped(self) -> HeaterTripped:
-        return HeaterTripped(f"the heater is off: {self._trip}")
+        return HeaterTripped(f"the heater is off: {self._latch.reason}")
 
     def _refuse_if_tripped(self) -> None:
-        if self._trip is not None:
+        if self._latch.reason is not None:
             raise self._tripped()
 
     async def _reset(self) -> None:
-        if self._trip is None:
+        if self._latch.reason is None:
             return
-        log.warning("the interlock of the heater was reset; it had tripped: %s", self._trip)
-        self._trip = None
+        log.warning("the heater's interlock was reset; it had tripped: %s", self._latch.reason)
+        self._latch.reason = None
         self._ceiling_percent = FULL_PERCENT
         self._watch.forget()
-        await self._keep_trip()
+        await self._latch.keep()
         if self._lent is not None:
             self._lent.changed(self._state())
-
-    async def _keep_trip(self) -> None:
-        """Bring the ledger up to date."""
-        async with self._keeping:
-            if self._trip is None:
-                await self._ledger.remove_meta(TRIP_KEY)
-            else:
-                await self._ledger.put_meta(TRIP_KEY, json.dumps({"reason": self._trip}))
-
-    async def _try_to_keep_trip(self) -> None:
-        try:
-            await self._keep_trip()
-        except PiodError as refusal:
-            log.error("that the heater's interlock has tripped was not kept: %s", refusal.message)

@@ -99,6 +99,11 @@ class Hub:
         ids = self._ids.get(job_name)
         return dict(self._settings[ids[-1]]) if ids else None
 
+    @property
+    def running_jobs(self) -> frozenset[str]:
+        """The names of the jobs that live."""
+        return frozenset(name for name, ids in self._ids.items() if ids)
+
     def forget_jobs(self) -> None:
         """No job lives any more."""
         self._settings.clear()

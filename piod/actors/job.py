@@ -23,7 +23,7 @@ from piod.clock import Clock
 from piod.config import Config
 from piod.errors import BadRequest, PiodError
 from piod.events import JobIdentity, JsonValue, SettingPublished
-from piod.jobs.job import STATE, Job, OptionValue, Setting, Unit, setting_text
+from piod.jobs.job import STATE, FallAsleep, Job, OptionValue, Setting, Unit, setting_text
 from piod.storage.rows import JobRow
 
 State = Literal["init", "ready", "sleeping", "disconnected", "lost"]
@@ -73,6 +73,8 @@ class JobRecord:
     """The configuration that the job started with, its overrides applied."""
     started_s: float = 0.0
     """When it was first started, on the clock's monotonic scale."""
+    is_resumed: bool = False
+    """It goes on with what an outage of the daemon ended."""
     settings: dict[str, str] = field(default_factory=dict)
     choices: dict[str, JsonValue] = field(default_factory=dict)
     """What persons set, of the settings that are kept over a restart."""
@@ -194,8 +196,15 @@ class JobActor(Actor[JobMessage]):
         self._running = self.spawn(self._run_to_end(job))
 
     async def _run_to_end(self, job: Job) -> None:
-        await job.run()
-        self.finish()
+        try:
+            await job.run()
+        except FallAsleep as reason:
+            self._log.error("%s falls asleep: %s", self._record.row.job_name, reason)
+            async with self._changing:
+                self._running = None  # it is this task
+                await self._fall_asleep(job)
+        else:
+            self.finish()
 
     def _lease_lost(self, error: PiodError) -> None:
         if not self.life.ended:

@@ -1,7 +1,7 @@
 """The jobs of the unit: running, stopping, finding them.
 
 Messages of :class:`Jobs`: :class:`CheckRun`, :class:`Run`, :class:`Stop`,
-:class:`Running`, :class:`ResumeLost`, :class:`~piod.actors.gate.Hold`.
+:class:`Running`, :class:`ResumeLost`, and of :mod:`piod.actors.gate`: Hold, Admit.
 
 A job is in the ledger, on disk, before it touches anything. When it has ended,
 for whatever reason, its outputs are confirmed to be off before its row says so.
@@ -19,10 +19,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from piod.actors.actor import Actor, ActorGone, AskTimeout, Message, Ref
-from piod.actors.admission import Admission
+from piod.actors.actor import Actor, ActorGone, AskTimeout, Life, Message, Ref
+from piod.actors.admission import Admission, Admitted
 from piod.actors.buses.bus import AllReleased, OutputBus
-from piod.actors.gate import Gate, Hold
+from piod.actors.gate import Admit, Gate, Hold
 from piod.actors.hub import Hub
 from piod.actors.job import (
     AwaitReady,
@@ -61,6 +61,11 @@ class JobFilter:
     job_source: str | None = None
     job_id: str | None = None
     long_running: bool = True
+
+    @property
+    def is_of_all(self) -> bool:
+        """Whether no job, experiment or source is singled out."""
+        return (self.job_name, self.experiment, self.job_source, self.job_id) == (None,) * 4
 
     def matches(self, row: JobRow) -> bool:
         """Whether the job of that row is meant."""
@@ -127,7 +132,7 @@ class ResumeLost(Message["Jobs", list[str]]):
     clock_trusted: bool = True
 
 
-JobsMessage = CheckRun | Run | Stop | Running | ResumeLost | Hold
+JobsMessage = CheckRun | Run | Stop | Running | ResumeLost | Hold | Admit
 
 
 class _Job:
@@ -200,13 +205,14 @@ class Jobs(Actor[JobsMessage]):
     async def receive(self, message: JobsMessage) -> object:
         match message:
             case CheckRun(request):
-                self._admission.take_slot(request, busy=self._busy)
-                return None
+                return self.later(self._check(request))
             case Run(request):
                 self._leave_lost(JobFilter(job_name=request.job_name))
                 return self._start(request)
             case Stop(which, reason):
                 self._leave_lost(which)
+                if which.is_of_all:
+                    self._gate.end_admitted()
                 return self.later(self._stop(self._matching(which), reason))
             case Running(which):
                 return [
@@ -216,12 +222,35 @@ class Jobs(Actor[JobsMessage]):
             case Hold():
                 self._gate.hold(message)
                 return None
+            case Admit():
+                self._gate.admit(message)
+                return None
             case ResumeLost(clock_trusted):
                 self._gate.refuse_if_held("what was lost")
                 lost, self._lost = self._lost, LostJobs((), None)
                 return self.later(self._resume(lost, clock_trusted))
             case _:
                 assert_never(message)
+
+    async def _check(self, request: RunRequest) -> None:
+        """Let the job itself look whether it can run; then take the rate slot."""
+        admitted = self._admission.examine(request, busy=self._busy)
+        self._model.take(request.model)  # its limits count in what follows
+        row = self._row("", request, admitted)
+        record = JobRecord(row, admitted.kind, admitted.options, admitted.config)
+        life = Life(f"the check of {request.job_name}")
+        publisher = Publisher(record, self._hub, self._clock)
+        try:
+            unit = self._make_unit(record, life, lambda lost: None, publisher)
+            await admitted.kind.refuse(unit, admitted.options)
+        except PiodError:
+            raise
+        except Exception as error:  # a plugin's bug: it is not to end all jobs
+            log.exception("%s could not be checked", request.job_name)
+            raise PiodError(f"{request.job_name} {_reason(error)}") from error
+        finally:
+            life.end()
+        self._admission.take_slot(request, busy=self._busy)
 
     @property
     def _busy(self) -> bool:
@@ -255,8 +284,21 @@ class Jobs(Actor[JobsMessage]):
                     f"{request.job_name} is already running (job {job.record.row.job_id})",
                     remediation=f"Stop job {job.record.row.job_id} first, or change its settings.",
                 )
-        row = JobRow(
-            job_id=self._ledger.next_job_id(),
+        row = self._row(self._ledger.next_job_id(), request, admitted)
+        started_s = self._clock.monotonic()
+        job = _Job(
+            JobRecord(row, kind, admitted.options, admitted.config, started_s, request.is_resumed)
+        )
+        self._model.take(request.model)
+        self._jobs[row.job_id] = job
+        publisher = Publisher(job.record, self._hub, self._clock)
+        publisher.state("init")
+        self.spawn(self._live(job, publisher))
+        return job.ready
+
+    def _row(self, job_id: str, request: RunRequest, admitted: Admitted) -> JobRow:
+        return JobRow(
+            job_id=job_id,
             unit=self._unit_name,
             experiment=request.experiment,
             job_name=request.job_name,
@@ -264,21 +306,13 @@ class Jobs(Actor[JobsMessage]):
             started_at=timestamp(self._clock.time()),
             leader=self._leader_name,
             pid=os.getpid(),
-            is_long_running_job=kind.is_long_running,
+            is_long_running_job=admitted.kind.is_long_running,
             ended_at=None,
             state="init",
             options=dict(admitted.options),
             config_overrides=list(request.config_overrides),
             reason=None,
         )
-        started_s = self._clock.monotonic()
-        job = _Job(JobRecord(row, kind, admitted.options, admitted.config, started_s))
-        self._model.take(request.model)
-        self._jobs[row.job_id] = job
-        publisher = Publisher(job.record, self._hub, self._clock)
-        publisher.state("init")
-        self.spawn(self._live(job, publisher))
-        return job.ready
 
     async def _update(
         self, job: _Job, changes: Mapping[str, JsonValue], request: RunRequest

@@ -38,6 +38,8 @@ class RunRequest:
     active: bool = True
     model: ModelKey | None = None
     """The reactor model that the unit is, as a leader sees it."""
+    is_resumed: bool = False
+    """It goes on with what an outage of the daemon ended."""
 
 
 def to_resume(
@@ -88,5 +90,10 @@ def _is_resumable(row: JobRow, kinds: Mapping[str, type[Job]]) -> bool:
 
 def _again(row: JobRow) -> RunRequest:
     return RunRequest(
-        row.job_name, row.options, row.experiment, row.job_source, row.config_overrides
+        row.job_name,
+        row.options,
+        row.experiment,
+        row.job_source,
+        row.config_overrides,
+        is_resumed=True,
     )

@@ -5,21 +5,24 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import asdict, dataclass
 
 from piod.actors.actor import Life, Ref
-from piod.actors.buses.bus import ASK_TIMEOUT_S
+from piod.actors.buses.bus import ASK_TIMEOUT_S, AllReleased
 from piod.actors.buses.gpio import EdgeCounter, GpioBus, LeasedLine, LeaseLine, WatchedLine
 from piod.actors.buses.i2c import BusAccess, I2cBus
 from piod.actors.buses.led import LedBus
 from piod.actors.buses.led_lease import LeasedLeds, LeaseLeds
 from piod.actors.buses.pwm import LeasedPwm, LeasePwm, PwmBus
+from piod.actors.experiment_liquids import ExperimentLiquids
 from piod.actors.heater import HeaterInterlock
 from piod.actors.hub import Hub, Lagged
 from piod.actors.job import JobRecord, Publisher
 from piod.actors.leased_heater import LeasedHeater
 from piod.actors.model import ModelKey, UnitModel
+from piod.actors.volumes import VolumeLedger
 from piod.calibrations.estimators import FusedEstimator
 from piod.calibrations.records import Calibration
 from piod.calibrations.store import CalibrationStore, EstimatorStore
@@ -43,10 +46,13 @@ from piod.jobs.instruments import (
     ReactorLimits,
 )
 from piod.jobs.job import EdgeInput, JobLog, Publish, PwmOutput
+from piod.jobs.liquids import Liquids
 from piod.storage.ledger import Ledger
 from piod.storage.memory import ExperimentMemory
 
 LED_CHANNELS = "ABCD"
+CONFIRM_OFF_S = 2.5
+"""Wall time that an errand waits for its outputs to be off: above the longest timed list."""
 
 
 class JobUnit:
@@ -72,6 +78,7 @@ class JobUnit:
         health: Callable[[], Awaitable[Sequence[str]]],
         heater: Ref[HeaterInterlock],
         model: UnitModel,
+        volumes: Ref[VolumeLedger],
         clock: Clock,
     ) -> None:
         self._record = record
@@ -91,6 +98,7 @@ class JobUnit:
         self._health = health
         self._heater = heater
         self._model = model
+        self._volumes = volumes
         self._clock = clock
 
     @property
@@ -126,6 +134,10 @@ class JobUnit:
     def age_s(self) -> float:
         return self._clock.monotonic() - self._record.started_s
 
+    @property
+    def is_resumed(self) -> bool:
+        return self._record.is_resumed
+
     def led_channel(self, role: str) -> str:
         channel = self.config.led_roles().get(role)
         if channel is None or channel not in tuple(LED_CHANNELS):
@@ -149,6 +161,10 @@ class JobUnit:
     @property
     def memory(self) -> Memory:
         return ExperimentMemory(self._ledger, self.experiment, self._clock.time)
+
+    @property
+    def liquids(self) -> Liquids:
+        return ExperimentLiquids(self._volumes, self._record.identity, self._life)
 
     @property
     def peers(self) -> Peers:
@@ -240,6 +256,22 @@ class JobUnit:
         part = copy(self)
         part._publish = publish
         return part
+
+    @asynccontextmanager
+    async def errand(self, publish: Publish) -> AsyncIterator[JobUnit]:
+        """See :meth:`piod.jobs.job.Unit.errand`; its outputs are off at once, then confirmed."""
+        errand = self.part(publish)
+        errand._life = life = Life(self._life.name)
+        self._life.at_end(life.end)
+        try:
+            yield errand
+        finally:
+            life.end()
+            for bus in (self._pwm, self._leds):
+                try:
+                    await bus.ask(AllReleased(life.name), timeout=CONFIRM_OFF_S)
+                except PiodError as refusal:  # the bus goes on trying, and says so
+                    self.log.debug("outputs are not confirmed to be off: %s", refusal.message)
 
     def pid_stepped(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, TypedDict, TypeVar
@@ -14,7 +14,8 @@ from piod.calibrations.estimators import FusedEstimator
 from piod.calibrations.fields import InvalidRecord
 from piod.calibrations.listing import MAX_BYTES, Contents, Listing
 from piod.calibrations.names import check_name
-from piod.calibrations.protocols import calibration_protocols
+from piod.calibrations.protocols import CalibrationProtocol, calibration_protocols
+from piod.calibrations.protocols.turn import Facts
 from piod.calibrations.records import Calibration
 from piod.calibrations.store import SUFFIX, ArtifactStore, CalibrationStore, EstimatorStore
 from piod.calibrations.views import calibration_view, estimator_view
@@ -103,6 +104,7 @@ PROTOCOL_EXAMPLE = {
     "title": "Speed by duty cycle",
     "description": "Step the stirrer through duty cycles, and fit the curve to RPM.",
     "requirements": ["A vial with a stir bar"],
+    "unavailable_because": None,
 }
 
 
@@ -308,8 +310,7 @@ class ArtifactHandlers(Generic[R]):
 class CalibrationHandlers(ArtifactHandlers[Calibration]):
     """Calibrations, and the protocols that make them.
 
-    ``photodiodes``: what the photodiode channels see, by the configuration of
-    the moment.
+    ``protocols`` are those that there are, ``facts`` what is true of the unit at the moment.
     """
 
     name_field = "cal_name"
@@ -320,11 +321,13 @@ class CalibrationHandlers(ArtifactHandlers[Calibration]):
         self,
         store: CalibrationStore,
         unit_name: str,
-        photodiodes: Callable[[], Collection[str]],
+        protocols: Iterable[type[CalibrationProtocol]],
+        facts: Callable[[], Facts],
     ) -> None:
         super().__init__(store, calibration_view, unit_name)
         self._unit_name = unit_name
-        self._photodiodes = photodiodes
+        self._protocols = protocols
+        self._facts = facts
 
     async def create(self, request: web.Request) -> web.Response:
         """Keep an uploaded calibration, and make it the active one if that is asked for."""
@@ -360,8 +363,9 @@ class CalibrationHandlers(ArtifactHandlers[Calibration]):
                     "title": protocol.title,
                     "description": protocol.description,
                     "requirements": protocol.requirements,
+                    "unavailable_because": protocol.unavailable_because,
                 }
-                for protocol in calibration_protocols(self._photodiodes())
+                for protocol in calibration_protocols(self._protocols, self._facts())
             ]
         )
 

@@ -29,6 +29,7 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, TypeAlias
 
@@ -50,6 +51,7 @@ from piod.jobs.instruments import (
     Peers,
     ReactorLimits,
 )
+from piod.jobs.liquids import Liquids
 from piod.restarts import RestartPolicy
 
 OptionValue: TypeAlias = str | float | int | bool | None
@@ -238,7 +240,17 @@ class PwmOutput(Protocol):
     """A leased PWM output."""
 
     async def set_duty(self, duty_percent: float, *, off_after_s: float | None = None) -> None:
-        """Drive it; returns when the hardware holds ``duty_percent`` (0 to 100)."""
+        """Drive it; returns when the hardware holds ``duty_percent`` (0 to 100).
+
+        After ``off_after_s`` it is off, whatever becomes of the event loop.
+        """
+        ...
+
+    async def release(self) -> bool:
+        """Give it back before the job's end; returns when the hardware confirms that it is off.
+
+        False: that was refused at first, so it was on for longer than it was told to.
+        """
         ...
 
 
@@ -292,6 +304,11 @@ class Unit(Protocol):
         ...
 
     @property
+    def liquids(self) -> Liquids:
+        """What is in the vial of the experiment; every pump asks it before it turns."""
+        ...
+
+    @property
     def peers(self) -> Peers:
         """The other jobs of the unit."""
         ...
@@ -323,6 +340,14 @@ class Unit(Protocol):
     @property
     def age_s(self) -> float:
         """Seconds since the job was started, before any crash: what a cycle is counted from."""
+        ...
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether the job goes on with what an outage ended: what that kept is its own.
+
+        The outage was short, and the clock can be compared with instants noted before it.
+        """
         ...
 
     def led_channel(self, role: str) -> str:
@@ -385,6 +410,14 @@ class Unit(Protocol):
         """
         ...
 
+    def errand(self, publish: Publish) -> AbstractAsyncContextManager[Unit]:
+        """The same unit for a measurement that ends before its owner does.
+
+        As :meth:`part`, but what is leased there is given back, off, at the end of the
+        context, whatever ends it.
+        """
+        ...
+
     def pid_stepped(
         self,
         target_name: str,
@@ -407,6 +440,10 @@ class JobLog(Protocol):
     def info(self, msg: object, *args: object) -> None: ...
     def warning(self, msg: object, *args: object) -> None: ...
     def error(self, msg: object, *args: object) -> None: ...
+
+
+class FallAsleep(Exception):
+    """Raised by :meth:`Job.run`: the job goes to sleep, for the reason that its text says."""
 
 
 STATE = Setting("$state", "text", settable=True)
@@ -444,7 +481,8 @@ class Job(ABC):
     async def run(self) -> None:
         """What the job does while it is ready. Returning ends the job.
 
-        Cancelled when the job is put to sleep, and called again when it wakes.
+        Cancelled when the job is put to sleep, and called again when it wakes. It may put
+        itself to sleep: FallAsleep.
         """
 
     async def sleep(self) -> None:  # noqa: B027 # not every job holds an output
@@ -464,6 +502,14 @@ class Job(ABC):
         """Do what the settings just changed ask for, before that is answered.
 
         For what may be refused only now (PiodError), or must have been done by then.
+        """
+
+    @classmethod  # noqa: B027 # most jobs have nothing to refuse
+    async def refuse(cls, unit: Unit, options: Options) -> None:
+        """Refuse (PiodError), before a run is accepted, what can be seen not to work.
+
+        Of ``unit`` nothing is leased or published here. It may become otherwise until the job
+        starts, so :meth:`start` has to see to it all the same.
         """
 
     @classmethod

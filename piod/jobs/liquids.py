@@ -11,7 +11,7 @@ All volumes are in mL, all times in seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -54,7 +54,11 @@ class Volumes:
 
 
 class Dose(Protocol):
-    """An admitted run of a pump. Ends with the life of its owner if it was not finished."""
+    """An admitted run of a pump. Ends with the life of its owner if it was not finished.
+
+    It then counts as having moved from nothing up to what its pump can have moved since it
+    was admitted; so does a dose that was under way when the power failed, and a doubt follows.
+    """
 
     @property
     def dose_id(self) -> str:
@@ -70,22 +74,48 @@ class Dose(Protocol):
 
 
 class Liquids(Protocol):
-    """The ledger of volumes of the job's experiment."""
+    """The ledger of volumes of the job's experiment.
+
+    All raise StorageFull or StorageFailed when the disk refuses, and ConfigurationError while
+    ``[bioreactor]`` cannot be used. The ledger publishes DoseEnded and VolumesChanged
+    (:mod:`piod.events`) for each dose that is over, and records no readings.
+
+    Pumps that run at once are counted at their worst: waste counts only against what was in
+    the vial when it was admitted. So a waste pump that runs along with inflows is admitted in
+    slices, each a dose of its own; what flowed in during one slice, the next one takes out.
+    """
 
     async def volumes(self) -> Volumes:
         """What is in the vial now."""
         ...
 
+    async def check(self, role: PumpRole, flow: Flow, seconds: float) -> None:
+        """Refuse as :meth:`admit` would now, and do nothing else."""
+        ...
+
     async def admit(self, role: PumpRole, flow: Flow, seconds: float, source: str) -> Dose:
         """Admit a run of ``seconds``, the time from which on the pump may turn.
 
-        Refused for an inflow with OverflowRefused (409) if, with the most that this dose and all
+        Refused for an inflow with OverflowRefused (400) if, with the most that this dose and all
         doses under way can move, the vial would reach the model's maximum fill volume, and with
-        VolumeInDoubt (409) while there is a doubt. ``source``: for the events, such as
-        ``dosing_automation:chemostat``.
+        VolumeInDoubt (409) while there is a doubt. Waste is never refused for these. BadRequest
+        for a dose that moves nothing, or is no number. When this raises, or is cancelled,
+        there is no dose. ``source``: for the events, such as ``dosing_automation:chemostat``.
         """
         ...
 
     async def room_ml(self) -> float:
-        """How much more may flow in now, mL: below that, :meth:`admit` refuses nothing."""
+        """How much more may flow in now, mL: below that, :meth:`admit` refuses nothing.
+
+        0 while there is a doubt.
+        """
+        ...
+
+    async def change(self, values: Mapping[str, float]) -> Volumes:
+        """Set variables to what a person says, all or none; durable; the volumes then.
+
+        ``values`` by variable: those of the API, current_volume_ml and the others. Setting
+        current_volume_ml ends the doubt and closes the range. BadRequest that names the
+        variable; Conflict for current_volume_ml and efflux_tube_volume_ml during a dose.
+        """
         ...

@@ -54,6 +54,9 @@ KICK_S = 0.5
 """Full duty cycle to get a stirrer at rest going, at start and wake."""
 RETARGET_KICK_S = 0.35
 """The same, when a new target finds the stirrer off."""
+LEAST_KICK_S, KICK_RPM_PER_S = 0.15, 2000.0
+"""Between readings it was off for seconds only, and a kick must not shoot over the speed: a
+stirrer at full duty gains about so much, and is kicked for no longer than that takes."""
 STALL_KICK_S = 0.75
 """Length of each half (off, full on) of a kick against a stall."""
 STALL_KICK_CEILING_PERCENT = 60.0
@@ -316,8 +319,12 @@ class Stirring(Job):
             self._feed_forward.learn(self._running_percent, rpm)
 
     def _kick_from_rest(self) -> float:
-        at_rest = self._running_percent == 0 or self._stalls.wants_kick
-        return RETARGET_KICK_S if at_rest else 0.0
+        """How long to kick for the speed that is aimed at, around an OD reading."""
+        if self._stalls.wants_kick:
+            return RETARGET_KICK_S
+        if self._running_percent > 0 or self._target is None:
+            return 0.0
+        return clamp(LEAST_KICK_S, self._target / KICK_RPM_PER_S, RETARGET_KICK_S)
 
     def _stop_dodging(self) -> None:
         self._dodging = False

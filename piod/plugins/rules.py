@@ -23,7 +23,7 @@ RESERVED_NAMES = frozenset(
 _JOB_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _OPTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 _SETTING_NAME = re.compile(r"(?=.{1,63}$)[A-Za-z0-9]+(_[A-Za-z0-9]+)*")
-_COROUTINES = ("create", "start", "run", "sleep", "wake", "changed")
+_COROUTINES = ("create", "refuse", "start", "run", "sleep", "wake", "changed")
 _PLAIN = ("check", "change", "update")
 
 

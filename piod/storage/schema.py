@@ -68,4 +68,61 @@ SCHEMA: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID
         """,
     ),
+    (
+        # One row an experiment; vial_turn is highest where the vial was changed last.
+        """
+        CREATE TABLE volumes (
+            experiment TEXT PRIMARY KEY,
+            current_volume_ml REAL NOT NULL,
+            lowest_ml REAL NOT NULL,
+            highest_ml REAL NOT NULL,
+            efflux_tube_volume_ml REAL NOT NULL,
+            alt_media_fraction REAL NOT NULL,
+            cumulative_media_added_ml REAL NOT NULL,
+            cumulative_alt_media_added_ml REAL NOT NULL,
+            cumulative_waste_removed_ml REAL NOT NULL,
+            doubt TEXT,
+            vial_turn INTEGER NOT NULL,
+            updated_at TEXT NOT NULL
+        ) WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE doses (
+            dose_number INTEGER PRIMARY KEY AUTOINCREMENT,
+            dose_id TEXT NOT NULL UNIQUE,
+            experiment TEXT NOT NULL,
+            job_name TEXT NOT NULL,
+            job_id TEXT NOT NULL,
+            role TEXT NOT NULL,
+            source TEXT NOT NULL,
+            state TEXT NOT NULL,
+            admitted_at TEXT NOT NULL,
+            planned_s REAL NOT NULL,
+            planned_ml REAL NOT NULL,
+            planned_most_ml REAL NOT NULL,
+            ended_at TEXT,
+            moved_least_ml REAL,
+            moved_ml REAL,
+            moved_most_ml REAL
+        )
+        """,
+        "CREATE INDEX doses_under_way ON doses (dose_id) WHERE state = 'intended'",
+    ),
+    (
+        """
+        CREATE TABLE sessions (
+            session_id TEXT PRIMARY KEY,
+            protocol_name TEXT NOT NULL,
+            target_device TEXT NOT NULL,
+            status TEXT NOT NULL,
+            step_id TEXT NOT NULL,
+            data TEXT NOT NULL,
+            created_at TEXT NOT NULL,
+            updated_at TEXT NOT NULL,
+            result TEXT,
+            error TEXT,
+            saves TEXT NOT NULL
+        ) WITHOUT ROWID
+        """,
+    ),
 )

@@ -61,6 +61,16 @@ async def test_it_stands_still_for_each_reading_and_turns_between_them(unit: Uni
     assert (await unit.settings())["stalled"] == "False"
 
 
+async def test_the_kick_between_two_readings_does_not_shoot_over_the_speed(unit: Unit) -> None:
+    await unit.run("stirring", options=DODGE)
+    await unit.run("od_reading", options={"interval": 5})
+    await unit.clock.sleep(30)
+    watch = Watch(unit)
+    await watch.follow(30)
+    assert max(watch.rpm(lit=False)) == pytest.approx(500, rel=0.1)
+    assert await unit.measured_rpm() == pytest.approx(500, rel=0.05)
+
+
 @pytest.mark.parametrize("interval", [3.6, 5, 23, 60])
 async def test_no_reading_sees_the_stirrer_change_whatever_the_interval(
     interval: float, unit: Unit

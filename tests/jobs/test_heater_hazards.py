@@ -6,12 +6,14 @@ Handbook jobs-and-hardware §2.3, HAZ-1 to HAZ-4; HAZ-2 is of the sensor (§1.4)
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from piod.actors.buses.bus import RevokeAll
+from piod.actors.heater import keep_looking_while_off
 from piod.clock import SimulatedClock
 from piod.jobs.automations.temperature.thermostat import Thermostat
 from piod.jobs.registry import JOBS
@@ -373,3 +375,89 @@ async def test_when_the_guard_has_turned_it_off_it_begins_at_zero(warm: Unit) ->
     await until(warm, on=False, within_s=0.1)
     await assert_off_for(warm, 150)
     assert (await warm.settings(JOB))["restarts"] == "1"
+
+
+# -- it heats although it is off ---------------------------------------------------------
+
+
+@pytest.fixture
+async def looked_after(unit: Unit) -> AsyncIterator[Unit]:
+    """With what the process does beside the daemon."""
+    looking = asyncio.create_task(keep_looking_while_off(unit.daemon.heater, unit.clock))
+    yield unit
+    looking.cancel()
+    await asyncio.wait({looking})
+
+
+async def problems(unit: Unit) -> list[str]:
+    return list((await unit.get("/unit_api/health"))["problems"])
+
+
+async def until_hotter(unit: Unit, celsius: float) -> None:
+    while float(str(unit.plant.truth()["pcb_celsius"])) < celsius:
+        await unit.clock.sleep(1)
+
+
+async def test_a_heater_that_is_stuck_on_while_no_job_runs_is_noticed_and_powered_off(
+    looked_after: Unit, caplog: pytest.LogCaptureFixture
+) -> None:
+    looked_after.board.faults.add("heater_stuck")
+    await until_hotter(looked_after, 80.1)
+    await looked_after.clock.sleep(61)
+    [problem] = [each for each in await problems(looked_after) if "heater" in each]
+    assert "above the limit of 80 °C while it should be off" in problem
+    assert any(
+        record.levelname == "CRITICAL" and "above the limit" in record.message
+        for record in caplog.records
+    )
+    await until_hotter(looked_after, 85.1)
+    await looked_after.clock.sleep(61)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    await looked_after.clock.sleep(3)
+    assert "power_off" in looked_after.power
+
+
+async def test_a_heater_that_is_a_little_on_while_no_job_runs_is_noticed_in_time(
+    looked_after: Unit,
+) -> None:
+    looked_after.board.faults.add("heater_stuck", duty_percent=28)
+    await looked_after.clock.sleep(8000)
+    [problem] = [each for each in await problems(looked_after) if "heater" in each]
+    assert "long after it was turned off" in problem
+    assert looked_after.power == []
+
+
+async def test_a_pin_that_somebody_else_drives_is_driven_low_when_the_board_gets_too_hot(
+    looked_after: Unit,
+) -> None:
+    await looked_after.board.pwm.set_duty(HEATER_PIN, 100, hz=16)
+    await until_hotter(looked_after, 80.1)
+    await until(looked_after, on=False, within_s=61, step_s=1)
+    await looked_after.board.pwm.set_duty(HEATER_PIN, 100, hz=16)
+    await until(looked_after, on=False, within_s=61, step_s=1)
+
+
+async def test_a_heater_that_sticks_while_it_heats_ends_the_job_s_heating_and_is_powered_off(
+    looked_after: Unit,
+) -> None:
+    await heating(looked_after)
+    looked_after.board.faults.add("heater_stuck")
+    await until(looked_after, on=False, within_s=120)
+    assert await interlock(looked_after) != "ok"
+    await until_hotter(looked_after, 85.1)
+    await looked_after.clock.sleep(61)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    await looked_after.clock.sleep(3)
+    assert "power_off" in looked_after.power
+
+
+async def test_a_board_that_cools_after_a_hot_job_and_one_that_is_missing_trip_nothing(
+    looked_after: Unit,
+) -> None:
+    looked_after.board.patch({"liquid_celsius": 72.0})
+    await looked_after.clock.sleep(3000)
+    looked_after.board.faults.add("chip_missing", address=SENSOR)
+    await looked_after.clock.sleep(600)
+    assert not any("heater" in problem for problem in await problems(looked_after))

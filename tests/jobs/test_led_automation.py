@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from piod.clock import SimulatedClock
+from piod.clock import SimulatedClock, timestamp
 from tests.unit import Unit, running_unit
 
 CYCLE = {
@@ -280,3 +282,89 @@ async def test_it_is_resumed_after_an_outage_when_the_configuration_says_so(
     now = 1767225600.0 + 10
     [(_, request)] = to_resume(lost, config, JOBS, now)
     assert dict(request.options)["automation_name"] == "light_dark_cycle"
+
+
+async def after_an_outage(unit: Unit, data_dir: Path) -> Path:
+    """Another unit's data directory, with what was on disk when the power went out, just now."""
+    with unit.clock.hold():
+        # what waits in a batch is on disk within seconds: with this, now
+        await unit.daemon.ledger.put_meta("alive_at", timestamp(unit.clock.time()))
+    (data_dir / "storage").mkdir(parents=True)
+    with (
+        closing(sqlite3.connect(unit.data_dir / "storage" / "piod.sqlite")) as running,
+        closing(sqlite3.connect(data_dir / "storage" / "piod.sqlite")) as lost,
+    ):
+        running.backup(lost)
+    (data_dir / "config.ini").write_text("[piod]\nresume_jobs = led_automation\n")
+    return data_dir
+
+
+@pytest.mark.parametrize("jump_s", [0.0, 87_000.0, -87_000.0])
+async def test_resumed_after_an_outage_it_goes_on_in_its_cycle_even_after_jumps_of_the_clock(
+    tmp_path: Path, clock: SimulatedClock, jump_s: float
+) -> None:
+    before = tmp_path / "before"
+    before.mkdir()
+    async with running_unit(before, clock) as unit:
+        await unit.run("led_automation", options=CYCLE)
+        await minutes(unit, 10)
+        clock.offset_s += jump_s
+        await minutes(unit, 4)
+        data_dir = await after_an_outage(unit, tmp_path / "after")
+    async with running_unit(data_dir, clock) as unit:
+        await minutes(unit, 3)
+        assert len(await unit.daemon.resume()) == 1
+        assert light(unit) == 0, "minute 17: night"
+        await minutes(unit, 6)
+        assert light(unit) == 0
+        await minutes(unit, 2)
+        assert light(unit) == 40, "minute 25: day"
+
+
+async def test_a_resumed_cycle_that_would_have_begun_in_the_future_begins_anew(
+    tmp_path: Path, clock: SimulatedClock
+) -> None:
+    before = tmp_path / "before"
+    before.mkdir()
+    async with running_unit(before, clock) as unit:
+        await unit.run("led_automation", options=CYCLE)
+        data_dir = await after_an_outage(unit, tmp_path / "after")
+    with closing(sqlite3.connect(data_dir / "storage" / "piod.sqlite")) as database, database:
+        changed = database.execute(
+            "UPDATE memory SET value = ? WHERE key = 'light_dark_cycle_began'",
+            (str(clock.time() + 3600),),
+        )
+        assert changed.rowcount == 1
+    async with running_unit(data_dir, clock) as unit:
+        assert len(await unit.daemon.resume()) == 1
+        assert light(unit) == 40
+
+
+async def test_a_cycle_that_is_run_anew_begins_with_light_whatever_was_kept(unit: Unit) -> None:
+    job_id = await unit.run("led_automation", options=CYCLE)
+    await minutes(unit, 17)
+    assert light(unit) == 0
+    await unit.post("/unit_api/jobs/stop", {"job_id": job_id})
+    await unit.run("led_automation", options={**CYCLE, "light_intensity": 30})
+    assert light(unit) == 30
+
+
+async def test_a_crash_after_a_resumption_does_not_shift_the_cycle_either(
+    tmp_path: Path, clock: SimulatedClock
+) -> None:
+    before = tmp_path / "before"
+    before.mkdir()
+    async with running_unit(before, clock) as unit:
+        await unit.run("led_automation", options=CYCLE)
+        await minutes(unit, 10)
+        data_dir = await after_an_outage(unit, tmp_path / "after")
+    async with running_unit(data_dir, clock) as unit:
+        await unit.daemon.resume()
+        await minutes(unit, 5.9)
+        unit.board.faults.add("nack", address=PICO, count=6)
+        await minutes(unit, 0.2)
+        await unit.clock.sleep(3)
+        assert (await unit.settings("led_automation"))["restarts"] == "1"
+        assert light(unit) == 0
+        await minutes(unit, 8)
+        assert light(unit) == 40

@@ -8,6 +8,10 @@ A lease is exclusive and tied to the :class:`~piod.actors.actor.Life` of its
 owner. When that life ends, however it ends, the output is turned off before
 anything else happens, and again until the hardware confirms it. A bus holds no
 reference to a job.
+
+What is on is published (PwmChanged) when it changes. An output that has an off-time is turned
+off by the port itself; soon after that the bus confirms it, so that it knows and tells of it
+even if its owner does not.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ from piod.actors.buses.bus import (
     access,
 )
 from piod.actors.hub import Hub
-from piod.clock import Clock
+from piod.clock import Clock, Timer
 from piod.errors import BadRequest, BusError, DeviceMissing
 from piod.events import PwmChanged
 from piod.hw.ports import PwmPort
@@ -48,6 +52,8 @@ HANG_S = 2.0
 """Wall time after which a port that does not answer hangs."""
 OFF_RETRY_S = 0.05
 """Pause between attempts to turn off an output that would not, wall time."""
+OFF_KNOWN_S = 0.1
+"""After an off-time its owner may confirm by itself that the output is off; then the bus does."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,8 @@ class SetDuty(Message["PwmBus", None]):
 
 
 @dataclass(frozen=True)
-class ReleasePwm(Message["PwmBus", None]):
-    """Give a lease back; answered when the output is off."""
+class ReleasePwm(Message["PwmBus", bool]):
+    """Give a lease back; answered when the output is off: whether it was at the first attempt."""
 
     lease: PwmLease
 
@@ -109,8 +115,11 @@ PwmMessage = (
 @dataclass
 class _Lent:
     lease: PwmLease
+    life: Life
     lost: Callable[[BusError], None]
     duty_percent: float = 0.0
+    off_time: Timer | None = None
+    """When the bus looks after an output whose off-time has come."""
 
 
 class PwmBus(Actor[PwmMessage], OutputBus):
@@ -123,13 +132,17 @@ class PwmBus(Actor[PwmMessage], OutputBus):
         self._hub = hub
         self._opening = Opening("pwm", port)
         self._lent: dict[int, _Lent] = {}
-        self._going_off: dict[int, tuple[str, asyncio.Future[None]]] = {}
+        self._lives: set[Life] = set()
+        """Those that call back at their end: once, however often they lease."""
+        self._going_off: dict[int, tuple[str, asyncio.Future[bool]]] = {}
+        self._published: dict[int, float] | None = None
         self._numbers = itertools.count(1)
 
     async def starting(self) -> None:
         self.life.at_end(self._cut_everything)
         self.spawn(self._opening.keep_trying())
         await self._opening.first_attempt()
+        self._publish()
 
     async def receive(self, message: PwmMessage) -> object:
         match message:
@@ -164,6 +177,7 @@ class PwmBus(Actor[PwmMessage], OutputBus):
         reason = LeaseLost("the pwm bus restarted")
         lent, self._lent = self._lent, {}
         for one in lent.values():
+            _forget_off_time(one)
             one.lost(reason)
 
     def _cut_everything(self) -> None:
@@ -190,9 +204,17 @@ class PwmBus(Actor[PwmMessage], OutputBus):
                 remediation="Check the HAT; piod keeps trying to turn it off.",
             )
         lease = PwmLease(next(self._numbers), request.pin, request.hz, request.life.name)
-        self._lent[request.pin] = _Lent(lease, request.lost)
-        request.life.at_end(lambda: self._end_lease(lease))
+        self._lent[request.pin] = _Lent(lease, request.life, request.lost)
+        if request.life not in self._lives:
+            self._lives.add(request.life)
+            request.life.at_end(lambda: self._life_ended(request.life))
         return lease
+
+    def _life_ended(self, life: Life) -> None:
+        self._lives.discard(life)
+        for lent in tuple(self._lent.values()):
+            if lent.life is life:
+                self._end_lease(lent.lease)
 
     async def _set_duty(
         self, lease: PwmLease, duty_percent: float, off_after_s: float | None
@@ -206,9 +228,29 @@ class PwmBus(Actor[PwmMessage], OutputBus):
             raise BadRequest(f"an off-time must be above 0 s, got {off_after_s}")
         self._opening.check()
         duty_percent = round(duty_percent, 5)
+        _forget_off_time(lent)
         await self._drive(lease, duty_percent, off_after_s)
+        if lent is not self._lent.get(lease.pin):
+            return  # its owner ended meanwhile, and it is being turned off
         lent.duty_percent = duty_percent
+        if off_after_s is not None and duty_percent > 0:
+            due = self._clock.monotonic() + off_after_s + OFF_KNOWN_S
+            lent.off_time = self._clock.call_at(due, lambda: self._off_time_came(lent))
         self._publish()
+
+    def _off_time_came(self, lent: _Lent) -> None:
+        if not self.life.ended and lent is self._lent.get(lent.lease.pin):
+            self.spawn(self._confirm_off(lent, lent.off_time))
+
+    async def _confirm_off(self, lent: _Lent, off_time: Timer | None) -> None:
+        """The port has turned it off; if it has not, this does."""
+
+        def is_due() -> bool:
+            return lent is self._lent.get(lent.lease.pin) and lent.off_time is off_time
+
+        if await self._insist_on_off(lent.lease, is_due) is not None and is_due():
+            lent.duty_percent, lent.off_time = 0.0, None
+            self._publish()
 
     async def _drive(
         self, lease: PwmLease, duty_percent: float, off_after_s: float | None = None
@@ -221,10 +263,10 @@ class PwmBus(Actor[PwmMessage], OutputBus):
                 self.spawn(self._opening.keep_trying())
             raise
 
-    def _take_back(self, lease: PwmLease) -> asyncio.Future[None] | None:
+    def _take_back(self, lease: PwmLease) -> asyncio.Future[bool] | bool:
         self._end_lease(lease)
         going = self._going_off.get(lease.pin)
-        return None if going is None else going[1]
+        return True if going is None else going[1]
 
     def _end_lease(self, lease: PwmLease) -> None:
         """End a lease: off at once, then until the hardware confirms it."""
@@ -232,19 +274,26 @@ class PwmBus(Actor[PwmMessage], OutputBus):
         if lent is None or lent.lease != lease:
             return
         self._port.cut(lease.pin)
+        _forget_off_time(lent)
         del self._lent[lease.pin]
         if self.life.ended:
             return  # _cut_everything did it; nobody is left to confirm to
-        off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        off: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._going_off[lease.pin] = (lease.owner, off)
         self.spawn(self._turn_off(lease, off))
 
-    async def _turn_off(self, lease: PwmLease, off: asyncio.Future[None]) -> None:
+    async def _turn_off(self, lease: PwmLease, off: asyncio.Future[bool]) -> None:
+        at_once = await self._insist_on_off(lease, lambda: True)
+        del self._going_off[lease.pin]
+        off.set_result(at_once is True)
+        self._publish()
+
+    async def _insist_on_off(self, lease: PwmLease, is_due: Callable[[], bool]) -> bool | None:
+        """Turn it off, again and again; whether it was at once. None: it is not due any more."""
         complained = False
-        while True:
+        while is_due():
             try:
                 await self._drive(lease, 0.0)
-                break
             except BusError as error:
                 if not complained:
                     log.critical(
@@ -255,11 +304,11 @@ class PwmBus(Actor[PwmMessage], OutputBus):
                     )
                 complained = True
                 await asyncio.sleep(OFF_RETRY_S)
-        if complained:
-            log.warning("PWM output GPIO %d of %s is off now", lease.pin, lease.owner)
-        del self._going_off[lease.pin]
-        off.set_result(None)
-        self._publish()
+                continue
+            if complained:
+                log.warning("PWM output GPIO %d of %s is off now", lease.pin, lease.owner)
+            return not complained
+        return None
 
     async def _all_off(self, owner: str) -> None:
         waits = [off for name, off in self._going_off.values() if name == owner]
@@ -293,7 +342,15 @@ class PwmBus(Actor[PwmMessage], OutputBus):
 
     def _publish(self) -> None:
         on = {pin: lent.duty_percent for pin, lent in self._lent.items() if lent.duty_percent}
-        self._hub.publish(PwmChanged(on, self._clock.time()))
+        if on != self._published:
+            self._published = on
+            self._hub.publish(PwmChanged(dict(on), self._clock.time()))
+
+
+def _forget_off_time(lent: _Lent) -> None:
+    if lent.off_time is not None:
+        lent.off_time.cancel()
+        lent.off_time = None
 
 
 class LeasedPwm:
@@ -306,3 +363,7 @@ class LeasedPwm:
     async def set_duty(self, duty_percent: float, *, off_after_s: float | None = None) -> None:
         """Drive it; returns when the hardware holds ``duty_percent``."""
         await self._bus.ask(SetDuty(self._lease, duty_percent, off_after_s), timeout=ASK_TIMEOUT_S)
+
+    async def release(self) -> bool:
+        """See :meth:`piod.jobs.job.PwmOutput.release`."""
+        return await self._bus.ask(ReleasePwm(self._lease), timeout=ASK_TIMEOUT_S)

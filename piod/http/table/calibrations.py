@@ -17,6 +17,14 @@ from piod.http.calibrations import (
 )
 from piod.http.downloads import ZIP_MEDIA
 from piod.http.routes import DELETE, GET, PATCH, POST, Answer, Route
+from piod.http.sessions import (
+    ABORTED_EXAMPLE,
+    STARTED_EXAMPLE,
+    InputsSchema,
+    SessionAnswer,
+    SessionHandlers,
+    StartSchema,
+)
 
 DEVICE = {"device": "What is calibrated: media_pump, stirring, od90, …"}
 CALIBRATION = {**DEVICE, "cal_name": "Name of the calibration."}
@@ -24,6 +32,67 @@ ESTIMATOR = {"device": "What is estimated: od_fused.", "estimator_name": "Name o
 
 DONE = {200: Answer("It is so, and on disk.", {"status": "success"})}
 MAX_AGE_S = 10
+
+
+def session_routes(sessions: SessionHandlers) -> Iterator[Route]:
+    """Calibration sessions. To stand before the other calibration routes: ``sessions`` is no
+    device."""
+    path, tag = "/unit_api/calibrations/sessions", "Calibration sessions"
+    one = f"{path}/{{session_id}}"
+    session_id = {"session_id": "The session_id that its start answered."}
+    shown = Answer("The session and its step.", STARTED_EXAMPLE, SessionAnswer)
+    yield Route(
+        POST,
+        path,
+        sessions.start,
+        tag=tag,
+        summary="Start a calibration session",
+        description="400 when there is no such protocol for the device, or it cannot be run on "
+        "this unit now, with the reason.",
+        body=StartSchema,
+        answers={201: Answer("It is on disk.", STARTED_EXAMPLE, SessionAnswer)},
+        errors=(500, 503, 507),
+    )
+    yield Route(
+        GET,
+        one,
+        sessions.show,
+        tag=tag,
+        summary="A calibration session",
+        description="Answered at once, also while its hardware works; progress tells how far "
+        "that is. 409 when its protocol is gone, with its plugin, say.",
+        path_params=session_id,
+        answers={200: shown},
+        errors=(404, 409, 500, 503),
+    )
+    yield Route(
+        POST,
+        f"{one}/inputs",
+        sessions.advance,
+        tag=tag,
+        summary="Advance a calibration session",
+        description="Checks the inputs, then does what the step does: that may take minutes. The "
+        "answer has the next step, and is on disk. After a refusal the session is where it was, "
+        "and the step can be taken again. 400 names the input that is wrong. 409: another advance "
+        "is under way, the hardware is in use (by which job is said), or the session was aborted "
+        "meanwhile. Advancing a finished session changes nothing.",
+        path_params=session_id,
+        body=InputsSchema,
+        answers={200: shown},
+        errors=(404, 409, 500, 503, 507),
+    )
+    yield Route(
+        POST,
+        f"{one}/abort",
+        sessions.abort,
+        tag=tag,
+        summary="Abort a calibration session",
+        description="Its hardware is off at once, and an advance that waits is refused (409). "
+        "Aborting a finished session changes nothing.",
+        path_params=session_id,
+        answers={200: Answer("It has ended.", ABORTED_EXAMPLE, SessionAnswer)},
+        errors=(404, 500, 503, 507),
+    )
 
 
 def calibration_routes(calibrations: CalibrationHandlers) -> Iterator[Route]:
@@ -36,7 +105,7 @@ def calibration_routes(calibrations: CalibrationHandlers) -> Iterator[Route]:
         tag=tag,
         summary="The protocols that this unit offers",
         description="By device, priority and title. Of OD, those of the photodiodes that the "
-        "configuration names.",
+        "configuration names. unavailable_because tells why a session would be refused now.",
         answers={200: Answer("The protocols.", [PROTOCOL_EXAMPLE])},
         max_age_s=MAX_AGE_S,
     )

@@ -34,6 +34,8 @@ class FilterState:
     residual_variance: float
     residual_mean: float | None
     """Of the first sensor's residuals."""
+    lag: float
+    """Slow mean of the same residuals, without what stands out, since the last dose."""
     far_in_a_row: int
     """The latest readings that were each beyond the limit of outliers."""
 
@@ -77,6 +79,8 @@ class FilterState:
             raise wrong("residual_variance", "must be 0 or more", self.residual_variance)
         if self.covariance**2 > self.od_variance * self.rate_variance * _ROUNDING:
             raise wrong("covariance", "is larger than the variances allow", self.covariance)
+        if not math.isfinite(self.lag):
+            raise wrong("lag", "must be a number", self.lag)
         size = len(self.noise)
         square = size > 0 and all(len(row) == size for row in self.noise)
         if not square or not _is_covariance(self.noise):
@@ -91,6 +95,7 @@ _NUMBERS = (
     "rate_variance",
     "rate_noise",
     "residual_variance",
+    "lag",
 )
 
 

@@ -1,0 +1,49 @@
+"""Why the heater stays off until somebody has looked after it: kept in the ledger.
+
+Used by :mod:`.heater` alone, which decides when it trips and when it is reset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+
+from piod.errors import PiodError
+from piod.storage.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+TRIP_KEY = "heater_trip"
+"""Key in the ledger."""
+
+
+class TripLatch:
+    """``reason`` says why the heater stays off; None: it does not."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._keeping = asyncio.Lock()
+        self.reason: str | None = None
+
+    async def recall(self) -> None:
+        """What the daemon before this one kept. Raises StorageFailed."""
+        kept = await self._ledger.get_meta(TRIP_KEY)
+        if kept is not None:
+            self.reason = str(json.loads(kept)["reason"])
+            log.warning("the heater stays off until its interlock is reset: %s", self.reason)
+
+    async def keep(self) -> None:
+        """Bring the ledger up to date; on disk when this returns. StorageFull, StorageFailed."""
+        async with self._keeping:
+            if self.reason is None:
+                await self._ledger.remove_meta(TRIP_KEY)
+            else:
+                await self._ledger.put_meta(TRIP_KEY, json.dumps({"reason": self.reason}))
+
+    async def try_to_keep(self) -> None:
+        """The same; a refusal is logged, and the heater stays off all the same."""
+        try:
+            await self.keep()
+        except PiodError as refusal:
+            log.error("that the heater's interlock has tripped was not kept: %s", refusal.message)

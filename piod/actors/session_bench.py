@@ -1,0 +1,164 @@
+"""What a step of a calibration session reaches the world through.
+
+One :class:`SessionBench` for each step that is taken, with a
+:class:`~piod.actors.actor.Life` of its own, in the session's name: what the step leases ends
+with that. When it ends early (an abort, a stop of all jobs), or a lease is lost, the
+measurement is cancelled and the step refused; the session is where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar, cast
+
+from piod.actors.actor import Life, Ref
+from piod.actors.gate import Admit
+from piod.actors.job import JobRecord
+from piod.actors.jobs import Jobs
+from piod.calibrations.estimators import FusedEstimator
+from piod.calibrations.protocols.turn import Artifact, Routine
+from piod.calibrations.store import CalibrationStore, EstimatorStore
+from piod.calibrations.writing import artifact_text
+from piod.clock import Clock
+from piod.config import Config
+from piod.errors import Conflict, PiodError
+from piod.jobs.job import Job, Options, Unit
+from piod.storage.rows import JobRow
+from piod.storage.sessions import SessionRow, Sessions
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+ADMIT_TIMEOUT_S = 5.0
+
+MakeSessionUnit = Callable[[SessionRow, Life, Callable[[PiodError], None]], Unit]
+"""The parts of the unit, for a session: what is leased there ends with the life; the callback
+is told of a lease that is lost."""
+
+
+class StepInterrupted(Conflict):
+    """The hardware was stopped while the step ran; the session is where it was."""
+
+    default_remediation = "Take the step again."
+
+
+class CalibrationSession(Job):
+    """Stands for a session where owners are jobs, such as in the log. Never run."""
+
+    job_name = "calibration_session"
+
+    @classmethod
+    async def create(cls, unit: Unit, options: Options) -> CalibrationSession:
+        raise NotImplementedError
+
+    async def run(self) -> None:
+        raise NotImplementedError
+
+
+EXPERIMENT = "_testing_calibration"
+"""Upstream's prefix of what is no experiment: leaders leave it out of their charts."""
+
+
+def session_record(
+    session: SessionRow, unit_name: str, leader_name: str, config: Config, clock: Clock
+) -> JobRecord:
+    """The session as the owner of what it leases and measures."""
+    row = JobRow(
+        job_id=session.session_id,
+        unit=unit_name,
+        experiment=EXPERIMENT,
+        job_name=CalibrationSession.job_name,
+        job_source="calibration",
+        started_at=session.created_at,
+        leader=leader_name,
+        pid=os.getpid(),
+    )
+    return JobRecord(row, CalibrationSession, {}, config, clock.monotonic())
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What all sessions of a unit work with."""
+
+    sessions: Sessions
+    calibrations: CalibrationStore
+    estimators: EstimatorStore
+    jobs: Ref[Jobs]
+    make_unit: MakeSessionUnit
+
+
+class SessionBench:
+    """The :class:`~piod.calibrations.protocols.turn.Bench` of one step of ``session``.
+
+    ``progress`` is that of the measurement, 0 to 1. ``saves``: what the session has begun to
+    write, this step's included.
+    """
+
+    def __init__(self, workshop: Workshop, session: SessionRow) -> None:
+        self._workshop = workshop
+        self._session = session
+        what = f"{session.protocol_name} of {session.target_device}"
+        self.life = Life(f"calibration session {session.session_id} ({what})")
+        self.progress = 0.0
+        self.saves = session.saves
+        self._measuring: asyncio.Future[object] | None = None
+        self._stopped_by: PiodError | None = None
+        stopped = StepInterrupted(f"{self.life.name} was stopped while it measured")
+        self.life.at_end(lambda: self._stop(stopped))
+
+    def _stop(self, reason: PiodError) -> None:
+        """Cancel the measurement, and refuse the next; of several reasons, the first counts."""
+        if self._stopped_by is None:
+            self._stopped_by = reason
+        if self._measuring is not None:
+            self._measuring.cancel()
+
+    async def run(self, routine: Routine[Q, R], request: Q) -> R:
+        await self._workshop.jobs.ask(Admit(self.life.name, self.life), timeout=ADMIT_TIMEOUT_S)
+        if self._stopped_by is not None:
+            raise self._stopped_by
+        unit = self._workshop.make_unit(self._session, self.life, self._stop)
+        measuring = asyncio.ensure_future(routine(unit, request, self._note))
+        self._measuring = cast("asyncio.Future[object]", measuring)  # only to be cancelled
+        try:
+            return await measuring
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._stopped_by is None or (task is not None and task.cancelling()):
+                raise
+            raise self._stopped_by from None
+        finally:
+            self._measuring = None
+
+    def _note(self, progress: float) -> None:
+        self.progress = progress
+
+    async def exists(self, artifact_type: type[Artifact], device: str, name: str) -> bool:
+        store = self._store(issubclass(artifact_type, FusedEstimator))
+        path = store.path_of(device, name)
+        with store.hold():
+            return await asyncio.to_thread(path.exists)
+
+    async def save(self, artifact: Artifact, device: str, *, may_replace: bool) -> str:
+        if isinstance(artifact, FusedEstimator):
+            name = artifact.estimator_name
+        else:
+            name = artifact.calibration_name
+        store = self._store(isinstance(artifact, FusedEstimator))
+        key = f"{store.kind}/{device}/{name}"
+        if key not in self.saves:
+            if not may_replace and await self.exists(type(artifact), device, name):
+                raise Conflict(
+                    f"there is a {store.kind} {name!r} of {device} since this session was begun",
+                    remediation="Delete or rename that one, then take the step again.",
+                )
+            self.saves = (*self.saves, key)
+            await self._workshop.sessions.put(replace(self._session, saves=self.saves))
+        path = await store.add(device, artifact_text(artifact), set_as_active=True)
+        return str(path)
+
+    def _store(self, of_estimators: bool) -> CalibrationStore | EstimatorStore:
+        return self._workshop.estimators if of_estimators else self._workshop.calibrations

@@ -1,0 +1,1 @@
+"""The dosing automations that piod brings: one module each."""

@@ -1,0 +1,1 @@
+"""What the dosing automations are made of: signals, exchanges of liquid."""

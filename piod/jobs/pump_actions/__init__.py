@@ -1,0 +1,1 @@
+"""The actions that pump: one run, a sequence of them, a circulation."""

@@ -1,0 +1,123 @@
+"""Calibration sessions on disk, in the ledger's database.
+
+A session is written whole, durably, after each step that was accepted. ``saves`` are the
+artifacts that it has begun to write (``calibration/media_pump/name``), kept before the file
+is: a session that is taken up after a power cut may replace its own file, and no other.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from piod.events import JsonValue
+from piod.storage.database import Database
+
+SessionStatus = Literal["in_progress", "complete", "aborted", "failed"]
+
+COLUMNS = (
+    "session_id, protocol_name, target_device, status, step_id, data, created_at, updated_at, "
+    "result, error, saves"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRow:
+    """One session; keys as in handbook unit-api §4.2. Times are those of clock.timestamp."""
+
+    session_id: str
+    protocol_name: str
+    target_device: str
+    status: SessionStatus
+    step_id: str
+    data: Mapping[str, JsonValue] = field(default_factory=dict)
+    created_at: str
+    updated_at: str
+    result: Mapping[str, JsonValue] | None = None
+    error: str | None = None
+    saves: tuple[str, ...] = ()
+
+
+class Sessions:
+    """The table of sessions. Raises StorageFull or StorageFailed when the disk refuses."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put(self, row: SessionRow) -> None:
+        """Keep a session as it is now. Durable."""
+        values = _record(row)
+        places = ", ".join("?" * len(values))
+        statement = f"INSERT OR REPLACE INTO sessions ({COLUMNS}) VALUES ({places})"
+        await self._database.write(lambda connection: _run(connection, statement, values))
+
+    async def get(self, session_id: str) -> SessionRow | None:
+        """The session of that id, if it is (still) kept."""
+        rows = await self._rows("WHERE session_id = ?", session_id)
+        return rows[0] if rows else None
+
+    async def all(self) -> list[SessionRow]:
+        """All that are kept, the one that was touched last first."""
+        return await self._rows("ORDER BY updated_at DESC, session_id")
+
+    async def prune(self, finished_before: str, abandoned_before: str) -> int:
+        """Forget sessions that were touched last before these times; how many. Durable."""
+        return await self._database.write(
+            lambda connection: _run(
+                connection,
+                "DELETE FROM sessions WHERE updated_at < "
+                "CASE status WHEN 'in_progress' THEN ? ELSE ? END",
+                (abandoned_before, finished_before),
+            )
+        )
+
+    async def _rows(self, rest: str, *parameters: object) -> list[SessionRow]:
+        statement = f"SELECT {COLUMNS} FROM sessions {rest}"
+        return await self._database.read(
+            lambda connection: [
+                _row(record) for record in connection.execute(statement, parameters)
+            ]
+        )
+
+
+def _run(connection: sqlite3.Connection, statement: str, values: tuple[object, ...]) -> int:
+    return connection.execute(statement, values).rowcount
+
+
+def _record(row: SessionRow) -> tuple[object, ...]:
+    return (
+        row.session_id,
+        row.protocol_name,
+        row.target_device,
+        row.status,
+        row.step_id,
+        _json(dict(row.data)),
+        row.created_at,
+        row.updated_at,
+        None if row.result is None else _json(dict(row.result)),
+        row.error,
+        _json(list(row.saves)),
+    )
+
+
+def _row(record: sqlite3.Row) -> SessionRow:
+    return SessionRow(
+        session_id=record["session_id"],
+        protocol_name=record["protocol_name"],
+        target_device=record["target_device"],
+        status=record["status"],
+        step_id=record["step_id"],
+        data=json.loads(record["data"]),
+        created_at=record["created_at"],
+        updated_at=record["updated_at"],
+        result=None if record["result"] is None else json.loads(record["result"]),
+        error=record["error"],
+        saves=tuple(json.loads(record["saves"])),
+    )
+
+
+def _json(value: JsonValue) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
