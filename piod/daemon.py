@@ -331,6 +331,7 @@ async def build(
             installer or SimulatedInstaller(data_dir, clock.hold),
             clock.hold,
             skip=bool(os.environ.get("SKIP_PLUGINS")),
+            protocols=protocol_registry,
         )
         await plugins.load()
 
@@ -456,6 +457,7 @@ async def build(
             i2c=i2c,
             guardian=guardian,
             heater=heater,
+            volumes=volumes,
             clock_watch=clock_watch,
             found_at_start=[*found_at_start, *([pointers_problem] if pointers_problem else ())],
         )

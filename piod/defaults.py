@@ -11,6 +11,7 @@ from pathlib import Path
 
 from piod.hw.wiring import shipped_files
 from piod.storage.files import write_file
+from piod.ui_files import UI_FILES
 
 
 def write_defaults(directory: Path, *, leader_hostname: str) -> list[Path]:
@@ -33,7 +34,7 @@ def _files(leader_hostname: str) -> Iterator[tuple[str, str]]:
     yield "config.ini", config_ini(leader_hostname)
     for relative, text in shipped_files():
         yield f"hardware/{relative}", text
-    yield "ui/jobs/stirring.yaml", STIRRING_UI
+    yield from UI_FILES.items()
 
 
 def config_ini(leader_hostname: str) -> str:
@@ -104,6 +105,45 @@ Kp = 0.005
 Ki = 0
 Kd = 0
 
+[temperature_automation.thermostat]
+# Percent of duty cycle per °C of error, at each inference.
+Kp = 2.6
+Ki = 0
+Kd = 4.6
+
+[growth_rate_calculating.config]
+# So many OD readings, after five that are left out, are a normalised OD of 1.
+samples_for_od_statistics = 35
+ekf_outlier_std_threshold = 5
+
+[growth_rate_kalman]
+od_std = 0.0025
+rate_std = 0.25
+obs_std = 1
+
+[dosing_automation.config]
+pause_between_subdoses_seconds = 5
+# mL of one dose; what is more goes in halves.
+max_subdose = 1.0
+# At the end of an exchange the waste pump moves so many times its volume more.
+waste_removal_multiplier = 2
+
+[dosing_automation.turbidostat]
+# auto, normalized_od, od_fused or od.
+biomass_signal = auto
+
+[dosing_automation.pid_morbidostat]
+Kp = 5
+Ki = 0
+Kd = 0
+# mL; a dose below it is left out.
+minimum_dosing_volume_ml = 0.1
+
+[monitor.config]
+# auto, 1 or 0.
+enable_button = auto
+self_check_interval_hours = 12
+
 [bioreactor]
 # Volumes in mL. The efflux tube takes away what rises above its end;
 # max_working_volume_ml is its older name.
@@ -127,44 +167,3 @@ initial_alt_media_fraction = 0
 # model_version = 1.1
 # hat_version = 1.2
 """
-
-
-STIRRING_UI = """\
-display_name: Stirring
-job_name: stirring
-display: true
-source: app
-description: Spin the stir bar, and hold its speed by the hall sensor.
-subtext: target_rpm
-published_settings:
-  - key: target_rpm
-    type: numeric
-    display: true
-    label: Target speed
-    unit: RPM
-    description: The speed that the stir bar is kept at.
-  - key: duty_cycle
-    type: numeric
-    display: false
-    label: Duty cycle
-    unit: "%"
-    description: How hard the motor is driven. With speed control on, the next update replaces it.
-  - key: enable_dodging_od
-    type: boolean
-    display: true
-    label: Slow down for OD readings
-    description: Stir at another speed while an OD reading is taken.
-  - key: target_rpm_during_od_reading
-    type: numeric
-    display: true
-    label: Speed during OD readings
-    unit: RPM
-    description: Counts only while stirring slows down for OD readings.
-  - key: target_rpm_outside_od_reading
-    type: numeric
-    display: true
-    label: Speed between OD readings
-    unit: RPM
-    description: Counts only while stirring slows down for OD readings.
-"""
-"""How leaders' pages show the job stirring (fields: handbook jobs-and-hardware.md §3.6)."""

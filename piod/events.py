@@ -119,6 +119,9 @@ class ReadingTaken:
     at: float
 
 
+LATEST_UNIX_S = 253_402_300_799.0
+"""The end of the year 9999: what can be written as a time."""
+
 READING_UNITS: Mapping[str, str] = {
     "od": "OD",
     "raw_od": "V",

@@ -25,7 +25,7 @@ from piod.actors.hub import Lagged
 from piod.actors.jobs import JobFilter, Running
 from piod.actors.watchdog import Watchdog
 from piod.clock import Clock, SimulatedClock, SteppingEventLoop, WallClock
-from piod.config import ConfigFiles
+from piod.config import Config, ConfigFiles
 from piod.daemon import Daemon
 from piod.errors import PiodError
 from piod.events import JobEnded, SettingPublished
@@ -33,6 +33,8 @@ from piod.hw.guard import BEAT_EVERY_S, GuardLink
 from piod.hw.simulator.system import PowerAction, SimulatedSystem
 from piod.launch import Launch
 from piod.listening import Sockets, serving
+from piod.storage.ledger import Ledger
+from piod.storage.readings import Readings
 from piod.systemd import FromSystemd, Notifier
 from piod.units import Parts, real_unit, simulated_unit
 
@@ -49,6 +51,8 @@ DAY_S = 86_400.0
 KEEP_DAYS = 365.0
 KEEP_JOBS = 10_000
 KEEP_READINGS = 3_000_000
+MOST_KEEP_DAYS, MOST_KEEP_ROWS = 36_500.0, 1_000_000_000
+"""The most of each that can be asked for: times stay writable, numbers fit the database."""
 """About 150 MB: a month of OD every five seconds, with all that goes with it."""
 
 
@@ -154,7 +158,7 @@ class _Lives:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hung_up.set)
         feeding = [self._watchdog.keep_feeding()] if self._watchdog_s is not None else []
         try:
-            async with _meanwhile(*feeding):
+            async with meanwhile(*feeding):
                 await self._live()
                 while not self._ending.for_good:
                     await self._start_anew()
@@ -166,7 +170,7 @@ class _Lives:
     async def _start_anew(self) -> None:
         self._ending.begun.clear()
         self._notifier.reloading()
-        async with _meanwhile(_beat(self._guard)):
+        async with meanwhile(_beat(self._guard)):
             with self._clock.hold():
                 self._launch = await asyncio.to_thread(self._launch.anew)
         for line in self._launch.outputs_not_off:
@@ -192,7 +196,7 @@ class _Lives:
             self._watchdog.buses = daemon.buses
             if not self._ending.for_good:
                 self._notifier.ready()
-            async with _meanwhile(
+            async with meanwhile(
                 _prune_daily(daemon, launch.config),
                 daemon.run_own_jobs(),
                 _resume(daemon),
@@ -260,17 +264,22 @@ class _Lives:
 
 
 @asynccontextmanager
-async def _meanwhile(*works: Coroutine[object, object, None]) -> AsyncIterator[None]:
-    """Let ``works`` go on while the context lasts. One that fails is logged at the end."""
+async def meanwhile(*works: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """Let ``works`` go on while the context lasts. One that fails is logged at once."""
     tasks = [asyncio.create_task(work) for work in works]
+    for task in tasks:
+        task.add_done_callback(_tell_failure)
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
-        for result in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(result, Exception):
-                log.error("a task of the daemon failed", exc_info=result)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a task of the daemon failed: %s", task.get_coro(), exc_info=error)
 
 
 async def _beat(guard: GuardLink) -> None:
@@ -317,18 +326,33 @@ async def _resume(daemon: Daemon) -> None:
 async def _prune_daily(daemon: Daemon, config: ConfigFiles) -> None:
     """Bound the history by age and size; at start, then once a day of wall time."""
     while True:
-        current = config.current()
-        try:
-            await daemon.ledger.prune(
-                time.time(),
-                current.number("piod", "keep_history_days", KEEP_DAYS, minimum=1),
-                current.integer("piod", "keep_history_jobs", KEEP_JOBS, minimum=1),
-            )
-            await daemon.readings.prune(
-                time.time(),
-                current.number("piod", "keep_readings_days", KEEP_DAYS, minimum=1),
-                current.integer("piod", "keep_readings_rows", KEEP_READINGS, minimum=1000),
-            )
-        except PiodError as refusal:
-            log.error("the history could not be pruned: %s", refusal.message)
+        await prune(daemon.ledger, daemon.readings, config.current())
         await asyncio.sleep(DAY_S)
+
+
+async def prune(ledger: Ledger, readings: Readings, config: Config) -> None:
+    """Bound jobs and readings as ``[piod]`` says, each whatever becomes of the other."""
+
+    async def prune_history() -> None:
+        days = config.number(
+            "piod", "keep_history_days", KEEP_DAYS, minimum=1, maximum=MOST_KEEP_DAYS
+        )
+        jobs = config.integer(
+            "piod", "keep_history_jobs", KEEP_JOBS, minimum=1, maximum=MOST_KEEP_ROWS
+        )
+        await ledger.prune(time.time(), days, jobs)
+
+    async def prune_readings() -> None:
+        days = config.number(
+            "piod", "keep_readings_days", KEEP_DAYS, minimum=1, maximum=MOST_KEEP_DAYS
+        )
+        rows = config.integer(
+            "piod", "keep_readings_rows", KEEP_READINGS, minimum=1000, maximum=MOST_KEEP_ROWS
+        )
+        await readings.prune(time.time(), days, rows)
+
+    for what, prune_them in (("history", prune_history), ("readings", prune_readings)):
+        try:
+            await prune_them()
+        except PiodError as refusal:
+            log.error("the %s could not be pruned: %s", what, refusal.message)

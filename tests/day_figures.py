@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 
@@ -82,4 +83,4 @@ def _off(parts: Sequence[float]) -> str:
 
 
 def _rms(values: Sequence[float]) -> float:
-    return statistics.fmean(value**2 for value in values) ** 0.5
+    return math.sqrt(statistics.fmean(value * value for value in values))

@@ -55,6 +55,7 @@ TOP = {
     "control",
     "logs",
     "defaults",
+    "ui_files",
     "__main__",
 }
 """The composition root and what only it uses."""

@@ -20,6 +20,7 @@ from piod.daemon import Daemon, build
 from piod.host import Host
 from piod.http.simulator import SimulatorHandlers
 from piod.hw.models import load_models
+from piod.hw.ports import PwmPort
 from piod.hw.simulator.board import SimulatedBoard
 from piod.hw.simulator.chips import chips_of
 from piod.hw.simulator.plant import Plant
@@ -133,11 +134,13 @@ async def running_unit(
     angles: Mapping[str, str] = USUAL_ANGLES,
     system: SystemPort | None = None,
     host: Host | None = None,
+    pwm: PwmPort | None = None,
 ) -> AsyncIterator[Unit]:
     """A unit on ``data_dir`` for as long as the context lasts.
 
     ``wired_for``: the model whose photodiodes it has; ``angles``: theirs, by signal.
     ``system``: instead of the simulated machine. ``host``: instead of this computer.
+    ``pwm``: instead of the simulated outputs; the plant notices nothing of it then.
     """
     if config_ini is not None:
         (data_dir / "config.ini").write_text(config_ini)
@@ -160,6 +163,8 @@ async def running_unit(
         i2c_chips=chips_of(wiring),
         angles=angles,
     )
+    if pwm is not None:
+        board.pwm = pwm  # type: ignore[assignment] # the daemon only wants the port
     power: list[PowerAction] = []
     machine = SimulatedSystem(data_dir / "simulator", clock, power.append)
     machine.faults = board.faults

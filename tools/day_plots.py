@@ -74,7 +74,7 @@ class Plot:
 
     def _y(self, value: float) -> float:
         low, high = self.y_ticks[0], self.y_ticks[-1]
-        value = min(max(value, low), high)
+        value = min(max(value, low), high)  # a plot shows what its axis does
         if self.log:
             low, high, value = math.log(low), math.log(high), math.log(value)
         return HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
@@ -82,7 +82,9 @@ class Plot:
     def _axes(self) -> Iterator[str]:
         bottom = HEIGHT - BOTTOM
         for begin, end in self.shaded:
-            left, right = self._x(max(begin, self.x_ticks[0])), self._x(min(end, self.x_ticks[-1]))
+            if begin >= self.x_ticks[-1]:
+                continue
+            left, right = self._x(begin), self._x(min(end, self.x_ticks[-1]))
             yield (
                 f'<rect x="{left:.1f}" y="{TOP}" width="{right - left:.1f}" '
                 f'height="{bottom - TOP}" fill="#fff3c4"/>'
@@ -130,8 +132,16 @@ class Plot:
 
 
 def thinned(points: Points) -> Points:
-    """At most MOST_POINTS of them."""
-    return points[:: max(1, math.ceil(len(points) / MOST_POINTS))]
+    """At most MOST_POINTS of them: the lowest and the highest of each stretch."""
+    length = math.ceil(2 * len(points) / MOST_POINTS)
+    if length <= 2:
+        return points
+    kept: list[tuple[float, float]] = []
+    for begin in range(0, len(points), length):
+        stretch = points[begin : begin + length]
+        by_value = sorted(stretch, key=lambda point: point[1])
+        kept += sorted((by_value[0], by_value[-1]))
+    return kept
 
 
 def plots(day: Day, raw: Day) -> dict[str, Plot]:

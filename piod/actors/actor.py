@@ -65,6 +65,8 @@ class Life:
         self.name = name
         self.ended = False
         self._at_end: list[Callable[[], None]] = []
+        self._at_last: list[Callable[[], None]] = []
+        self._is_over = False
 
     def at_end(self, callback: Callable[[], None]) -> None:
         """Call back, at once and synchronously, when this life ends."""
@@ -73,12 +75,32 @@ class Life:
         else:
             self._at_end.append(callback)
 
+    def at_last(self, callback: Callable[[], None]) -> None:
+        """Call back, synchronously, when the actor's children have ended, too.
+
+        What they still had to tell when they were cancelled has been told by then.
+        """
+        if self._is_over:
+            callback()
+        else:
+            self._at_last.append(callback)
+
     def end(self) -> None:
-        """End it. Only the first call has an effect."""
+        """End it, wholly. Only the first call has an effect."""
+        self.begin_to_end()
+        self._is_over = True
+        callbacks, self._at_last = self._at_last, []
+        self._call(callbacks)
+
+    def begin_to_end(self) -> None:
+        """Its end begins: what was lent is taken back. Only the first call has an effect."""
         if self.ended:
             return
         self.ended = True
         callbacks, self._at_end = self._at_end, []
+        self._call(callbacks)
+
+    def _call(self, callbacks: list[Callable[[], None]]) -> None:
         for callback in callbacks:
             try:
                 callback()
@@ -229,6 +251,7 @@ class Actor(Generic[M]):
             pass
         finally:
             self._children = None
+            self.life.end()
             await self.ended()
 
     async def _serve(self, ref: Ref[A]) -> None:
@@ -250,7 +273,7 @@ class Actor(Generic[M]):
         if self.life.ended:
             return
         try:
-            self.life.end()
+            self.life.begin_to_end()
         finally:
             if self._ref is not None:
                 self._ref._close(_why(self.name, error))

@@ -12,6 +12,7 @@ from piod.actors.clock_watch import ClockReport, ClockState, ClockWatch
 from piod.actors.guardian import Guardian, GuardState
 from piod.actors.heater import HeaterInterlock, InterlockState
 from piod.actors.model import UnitModel
+from piod.actors.volumes import LookForDoubt, VolumeLedger
 from piod.config import ConfigFiles
 from piod.errors import PiodError
 from piod.storage.ledger import Ledger
@@ -37,6 +38,7 @@ class Health:
         i2c: Ref[I2cBus],
         guardian: Ref[Guardian] | None,
         heater: Ref[HeaterInterlock],
+        volumes: Ref[VolumeLedger],
         clock_watch: Ref[ClockWatch],
         found_at_start: Sequence[str] = (),
     ) -> None:
@@ -47,6 +49,7 @@ class Health:
         self._i2c = i2c
         self._guardian = guardian
         self._heater = heater
+        self._volumes = volumes
         self._clock_watch = clock_watch
         self._found_at_start = tuple(found_at_start)
 
@@ -81,6 +84,12 @@ class Health:
             trip = refusal.message
         if trip is not None:
             problems.append(f"the heater is off until its interlock is reset: {trip}")
+        try:
+            doubt = await self._volumes.ask(LookForDoubt(), timeout=ASK_TIMEOUT_S)
+        except PiodError as refusal:
+            doubt = refusal.message
+        if doubt is not None:
+            problems.append(f"nothing may be added to the vial: {doubt}")
         replaced = self._ledger.database.replaced_corrupt
         if replaced is not None:
             problems.append(f"the ledger was corrupt and was set aside as {replaced.name}")

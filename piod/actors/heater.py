@@ -38,7 +38,7 @@ from typing import assert_never
 
 from piod.actors.actor import Actor, Life, Message, Ref
 from piod.actors.board_watch import BoardWatch
-from piod.actors.buses.bus import ASK_TIMEOUT_S, LeaseLost, LeaseTaken
+from piod.actors.buses.bus import ASK_TIMEOUT_S, AllReleased, LeaseLost, LeaseTaken
 from piod.actors.buses.pwm import LeasePwm, PwmBus, PwmLease, SetDuty
 from piod.actors.heater_latch import TripLatch
 from piod.clock import Clock, timestamp
@@ -68,6 +68,8 @@ LOWEST_CELSIUS, HIGHEST_CELSIUS = -20.0, 125.0
 OFF_SAMPLE_S = 60.0
 COOLED_S, COOLED_CELSIUS = 1800.0, 65.0
 """A heater that has been off for so long leaves its board below this, in any room."""
+CUT_AGAIN_TIMEOUT_S = 2.0
+"""Wall time; whoever leases the heater meanwhile waits for it."""
 HEATER_ASK_TIMEOUT_S = 60.0
 """Wall time for asks that read the board: as long as an I2C access may take."""
 
@@ -194,11 +196,14 @@ class HeaterInterlock(Actor[HeaterMessage]):
         """Number of the last SetHeater: one that is overtaken while it reads drives nothing."""
         self._set_s = -math.inf
         self._good_s = -math.inf
+        self._driven_s = -math.inf
+        """When the output was driven last: its off-time counts from then."""
         self._reduced_s = -math.inf
         self._off_since_s = clock.monotonic()
         self._watch = BoardWatch()
         self._latch = TripLatch(ledger)
         self._heating = asyncio.Event()
+        self._leasing = asyncio.Lock()
         self._powering_off = False
 
     async def starting(self) -> None:
@@ -250,10 +255,17 @@ class HeaterInterlock(Actor[HeaterMessage]):
         except PiodError:
             self._take_back(lent)
             raise
+        self._check_lease(lent.lease)  # its owner may have ended meanwhile
         lent.changed(self._state())
         return lent.lease
 
-    async def _lease_output(self, lent: _Lent) -> PwmLease:
+    async def _lease_output(self, lent: _Lent) -> None:
+        async with self._leasing:
+            self._check_lease(lent.lease)  # what nobody owns, nobody would give back
+            if lent.output is None:
+                await self._lease_output_for(lent)
+
+    async def _lease_output_for(self, lent: _Lent) -> None:
         if lent.output_life.ended:  # after a trip
             lent.output_life = Life(lent.life.name)
         life = lent.output_life
@@ -265,8 +277,8 @@ class HeaterInterlock(Actor[HeaterMessage]):
                 lent.lost(error)
 
         request = LeasePwm(self._pin, HEATER_HZ, life, lost)
-        lent.output = await self._pwm.ask(request, timeout=ASK_TIMEOUT_S)
-        return lent.output
+        output = await self._pwm.ask(request, timeout=ASK_TIMEOUT_S)
+        lent.output = None if life.ended else output
 
     def _check_lease(self, lease: HeaterLease) -> _Lent:
         if self._lent is None or self._lent.lease != lease:
@@ -330,6 +342,7 @@ class HeaterInterlock(Actor[HeaterMessage]):
 
     async def _drive(self, lent: _Lent, output: PwmLease, duty_percent: float) -> None:
         off_after_s = OFF_AFTER_S if duty_percent else None
+        self._driven_s = self._clock.monotonic()
         try:
             message = SetDuty(output, duty_percent, off_after_s)
             await self._pwm.ask(message, timeout=ASK_TIMEOUT_S)
@@ -348,18 +361,19 @@ class HeaterInterlock(Actor[HeaterMessage]):
             lent = self._lent
             if lent is None or not self._duty_percent:
                 continue
-            command, before_s = self._command, self._good_s
+            command = self._command
             try:
                 await self._read(lent)
                 if self._command == command and lent.output is not None and self._duty_percent:
-                    await self._renew(lent, lent.output, before_s)
+                    await self._renew(lent, lent.output)
             except PiodError:
                 pass  # it has tripped, and told
 
-    async def _renew(self, lent: _Lent, output: PwmLease, before_s: float) -> None:
+    async def _renew(self, lent: _Lent, output: PwmLease) -> None:
         now_s = self._clock.monotonic()
-        if now_s - before_s > OFF_AFTER_S:
-            why = f"its board was not read for {now_s - before_s:.1f} s"
+        late_s = now_s - self._driven_s
+        if late_s > OFF_AFTER_S:  # its off-time has come: it stays off
+            why = f"its board was not read for {late_s:.1f} s"
         elif now_s - self._set_s > HOLD_S:
             why = f"{lent.lease.owner} has not asked for it for {HOLD_S:g} s"
         else:
@@ -422,7 +436,7 @@ class HeaterInterlock(Actor[HeaterMessage]):
         if self._latch.reason is None:
             self._latch.reason = f"{reason} ({timestamp(self._clock.time())})"
             log.critical("the heater was turned off and stays off until it is reset: %s", reason)
-            self.spawn(self._latch.try_to_keep())
+            self.spawn(self._latch.insist_on_keeping())
         if lent is not None:
             self._off(lent)
             lent.changed(self._state())
@@ -452,13 +466,17 @@ class HeaterInterlock(Actor[HeaterMessage]):
     async def _cut_again(self) -> None:
         """Whoever drives the pin: a lease that ends drives it low, until that is confirmed."""
         life = Life(self.name)
-        try:
-            request = LeasePwm(self._pin, HEATER_HZ, life, lambda lost: None)
-            await self._pwm.ask(request, timeout=ASK_TIMEOUT_S)
-        except PiodError as error:
-            log.critical("the heater was not driven low again: %s", error.message)
-        finally:
-            life.end()
+        async with self._leasing:
+            try:
+                request = LeasePwm(self._pin, HEATER_HZ, life, lambda lost: None)
+                await self._pwm.ask(request, timeout=ASK_TIMEOUT_S)
+                life.end()
+                # until then it can be lent to nobody
+                await self._pwm.ask(AllReleased(life.name), timeout=CUT_AGAIN_TIMEOUT_S)
+            except PiodError as error:
+                log.critical("the heater was not driven low again: %s", error.message)
+            finally:
+                life.end()
 
     async def _confirm_and_power_off(self) -> None:
         """One reading may err; a second one, with the heater off, hardly does."""
@@ -491,12 +509,19 @@ class HeaterInterlock(Actor[HeaterMessage]):
             raise self._tripped()
 
     async def _reset(self) -> None:
-        if self._latch.reason is None:
+        reason = self._latch.reason
+        if reason is None:
             return
-        log.warning("the heater's interlock was reset; it had tripped: %s", self._latch.reason)
         self._latch.reason = None
         self._ceiling_percent = FULL_PERCENT
         self._watch.forget()
-        await self._latch.keep()
+        try:
+            await self._latch.keep()
+        except PiodError:
+            if self._latch.reason is None:  # what is not kept has not happened
+                self._latch.reason = reason
+                self._trip_with(self._lent, reason)
+            raise
+        log.warning("the heater's interlock was reset; it had tripped: %s", reason)
         if self._lent is not None:
             self._lent.changed(self._state())

@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 TRIP_KEY = "heater_trip"
 """Key in the ledger."""
+RETRY_S = 1.0
+"""Pause before a disk that refused is tried again, wall time."""
 
 
 class TripLatch:
@@ -41,9 +43,20 @@ class TripLatch:
             else:
                 await self._ledger.put_meta(TRIP_KEY, json.dumps({"reason": self.reason}))
 
-    async def try_to_keep(self) -> None:
-        """The same; a refusal is logged, and the heater stays off all the same."""
-        try:
-            await self.keep()
-        except PiodError as refusal:
-            log.error("that the heater's interlock has tripped was not kept: %s", refusal.message)
+    async def insist_on_keeping(self) -> None:
+        """The same, again and again until the disk takes it. The heater stays off all the same."""
+        refused = False
+        while True:
+            try:
+                await self.keep()
+                break
+            except PiodError as refusal:
+                if not refused:
+                    log.error(
+                        "that the heater's interlock has tripped is not kept, trying again: %s",
+                        refusal.message,
+                    )
+                refused = True
+            await asyncio.sleep(RETRY_S)
+        if refused:
+            log.warning("the state of the heater's interlock is kept now")

@@ -116,10 +116,13 @@ class SessionBench:
         if self._measuring is not None:
             self._measuring.cancel()
 
-    async def run(self, routine: Routine[Q, R], request: Q) -> R:
-        await self._workshop.jobs.ask(Admit(self.life.name, self.life), timeout=ADMIT_TIMEOUT_S)
+    def _refuse_if_stopped(self) -> None:
         if self._stopped_by is not None:
             raise self._stopped_by
+
+    async def run(self, routine: Routine[Q, R], request: Q) -> R:
+        await self._workshop.jobs.ask(Admit(self.life.name, self.life), timeout=ADMIT_TIMEOUT_S)
+        self._refuse_if_stopped()
         unit = self._workshop.make_unit(self._session, self.life, self._stop)
         measuring = asyncio.ensure_future(routine(unit, request, self._note))
         self._measuring = cast("asyncio.Future[object]", measuring)  # only to be cancelled
@@ -127,9 +130,9 @@ class SessionBench:
             return await measuring
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if self._stopped_by is None or (task is not None and task.cancelling()):
-                raise
-            raise self._stopped_by from None
+            if task is None or not task.cancelling():  # else it is the session that ends
+                self._refuse_if_stopped()
+            raise
         finally:
             self._measuring = None
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TypeVar, assert_never, cast
 
 from piod.actors.actor import Actor, Message, Ref
-from piod.actors.session import Abort, Advance, SessionActor, SessionView, Show, no_session
+from piod.actors.session import Abort, Advance, SessionActor, SessionView, Show, StepFailed, no_session
 from piod.actors.session_bench import Workshop
 from piod.actors.supervisor import Child, Supervisor
 from piod.calibrations.protocols.engine import begin
@@ -138,7 +138,13 @@ class CalibrationSessions(Actor[SessionsMessage]):
     async def _start(self, protocol_name: str, device: str) -> SessionView:
         facts = self._facts()
         protocol = find_protocol(self._protocols, protocol_name, device, facts.config)
-        session = begin(protocol, device, str(uuid.uuid4()), facts)
+        try:
+            session = begin(protocol, device, str(uuid.uuid4()), facts)
+        except PiodError:
+            raise
+        except Exception as error:  # a plugin's protocol may raise anything
+            log.exception("the protocol %s has a bug", protocol.name)
+            raise StepFailed(f"{protocol.name} cannot be started: its protocol has a bug") from error
         await self._workshop.sessions.put(session)
         log.info(
             "calibration session %s begins: %s of %s", session.session_id, protocol.name, device

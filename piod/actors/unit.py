@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -29,7 +30,14 @@ from piod.calibrations.store import CalibrationStore, EstimatorStore
 from piod.clock import Clock
 from piod.config import Config
 from piod.errors import ConfigurationError, PiodError
-from piod.events import READING_UNITS, Event, JsonValue, PidStepped, ReadingTaken
+from piod.events import (
+    LATEST_UNIX_S,
+    READING_UNITS,
+    Event,
+    JsonValue,
+    PidStepped,
+    ReadingTaken,
+)
 from piod.host import Host
 from piod.hw.drivers import analog_inputs, thermometer
 from piod.hw.models import Limits
@@ -198,6 +206,9 @@ class JobUnit:
         if not math.isfinite(value):
             raise ValueError(f"a reading of {kind} must be a finite number, not {value}")
         at = self._clock.time() if at is None else at
+        if not 0 <= at <= LATEST_UNIX_S:
+            raise ValueError(f"a reading of {kind} cannot have been taken at {at} Unix seconds")
+        _check_text_of_reading(kind, channel, details)
         self._hub.publish(
             ReadingTaken(self._record.identity, kind, float(value), channel, details, at)
         )
@@ -300,6 +311,16 @@ class JobUnit:
                 at=self._clock.time(),
             )
         )
+
+
+def _check_text_of_reading(kind: str, channel: object, details: Mapping[str, JsonValue]) -> None:
+    """Raises ValueError for what could be neither kept nor sent."""
+    if not isinstance(channel, str | None):
+        raise ValueError(f"the channel of a reading of {kind} must be text, not {channel!r}")
+    try:
+        json.dumps([channel, details], allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"the details of a reading of {kind} are no JSON: {error}") from None
 
 
 @dataclass(frozen=True)

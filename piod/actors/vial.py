@@ -91,8 +91,8 @@ class Vial:
         if self.unconfirmed is not None:
             highest = max(own.highest_ml, self._capacity_ml())
             return replace(own, lowest_ml=0.0, highest_ml=highest, doubt=self.unconfirmed)
-        last = max(self._turns, key=self._turns.__getitem__, default=experiment)
-        if last == experiment:
+        last = self._last
+        if last is None or last == experiment:
             return own
         vial = self._volumes[last]
         return replace(
@@ -101,6 +101,18 @@ class Vial:
             highest_ml=max(own.highest_ml, vial.highest_ml),
             doubt=vial.doubt,
         )
+
+    @property
+    def last_doubt(self) -> str | None:
+        """Why nothing may be added, as whoever changed the vial last knows."""
+        last = self._last
+        known = None if last is None else self._volumes[last].doubt
+        return self.unconfirmed or known
+
+    @property
+    def _last(self) -> str | None:
+        """The experiment that changed the vial last."""
+        return max(self._turns, key=self._turns.__getitem__, default=None)
 
     def inflow_under_way_ml(self) -> float:
         """The most that the doses under way can add."""

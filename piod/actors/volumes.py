@@ -1,8 +1,8 @@
 """The ledger of volumes: what is in the vial, for every experiment, and who may add to it.
 
-Messages: :class:`LookAtVolumes`, :class:`LookForRoom`, :class:`CheckDose`,
-:class:`AdmitDose`, :class:`FinishDose`, :class:`ChangeVolumes`, :class:`Unconfirm`. Jobs use
-:mod:`.experiment_liquids`, which sends them.
+Messages: :class:`LookAtVolumes`, :class:`LookForRoom`, :class:`LookForDoubt`,
+:class:`CheckDose`, :class:`AdmitDose`, :class:`FinishDose`, :class:`ChangeVolumes`,
+:class:`Unconfirm`. Jobs use :mod:`.experiment_liquids`, which sends them.
 
 A dose is admitted in memory at once, so that two at a time are counted together, and the
 answer is given when the intent is on disk. When it is finished, or the life of its owner
@@ -68,6 +68,11 @@ class LookForRoom(Message["VolumeLedger", float]):
     """How much may flow in, mL; see :meth:`piod.jobs.liquids.Liquids.room_ml`."""
 
     experiment: str
+
+
+@dataclass(frozen=True)
+class LookForDoubt(Message["VolumeLedger", str | None]):
+    """Why nothing may be added to the vial, whatever the experiment; None: no doubt."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +184,8 @@ class VolumeLedger(Actor[VolumesMessage]):
                 return self._vial.look(experiment)
             case LookForRoom(experiment):
                 return self._vial.room_ml(experiment, self._max_fill_ml)
+            case LookForDoubt():
+                return self._vial.last_doubt
             case CheckDose(experiment, role, planned):
                 self._vial.check(role, experiment, planned, self._max_fill_ml)
                 return None
@@ -258,7 +265,8 @@ class VolumeLedger(Actor[VolumesMessage]):
         self._unkept_doses[dose_id] = row
         if request.life not in self._doses_of:
             self._doses_of[request.life] = set()
-            request.life.at_end(lambda: self._owner_ended(request.life))
+            # at last: until then its pump may tell how long it was on
+            request.life.at_last(lambda: self._owner_ended(request.life))
         self._doses_of[request.life].add(dose_id)
         request.unwanted.at_end(lambda: self._withdraw(dose_id))
 

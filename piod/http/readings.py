@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 
 from piod.clock import timestamp
 from piod.errors import BadRequest, NotFound
-from piod.events import READING_UNITS
+from piod.events import LATEST_UNIX_S, READING_UNITS
 from piod.http.answers import json_answer, json_bytes
 from piod.http.decode import Decoded, StrictText, decode_query
 from piod.storage.readings import Reading, Readings
@@ -31,8 +31,6 @@ KINDS_EXAMPLE = {
         "last": "2026-02-01T12:44:55.000Z",
     }
 }
-_LATEST_UNIX_S = 253_402_300_799.0
-"""The end of the year 9999."""
 
 
 class _ReadingsQuery(TypedDict):
@@ -145,7 +143,7 @@ def _unix_s(text: str | None, field: str) -> float | None:
             aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
             unix_s = aware.timestamp()
         break
-    if unix_s is None or not 0 <= unix_s <= _LATEST_UNIX_S:
+    if unix_s is None or not 0 <= unix_s <= LATEST_UNIX_S:
         raise BadRequest(
             f"{field} must be a time as ISO 8601 or Unix seconds, got {text[:40]!r}",
             remediation="Write it as 2026-01-31T12:45:00Z, or as 1769863500.",

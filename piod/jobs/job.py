@@ -374,7 +374,8 @@ class Unit(Protocol):
         """Publish a reading, and keep it in the history of the experiment.
 
         ``kind``: of :data:`piod.events.READING_UNITS`, which tells its unit; ``at``: Unix
-        seconds, None: now. ValueError for another kind, or a value that is no number.
+        seconds, None: now; ``details``: what else is to be known, JSON. ValueError for
+        another kind, a value that is no number, or anything that could not be kept.
         """
         ...
 

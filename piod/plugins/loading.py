@@ -21,9 +21,11 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, MappingProxyType, ModuleType
+from typing import TypeAlias
 
+from piod.calibrations.protocols.protocol import CalibrationProtocol
 from piod.jobs.job import Job
-from piod.plugins.rules import problem_with
+from piod.plugins.rules import problem_with, problem_with_protocol
 
 log = logging.getLogger(__name__)
 
@@ -41,20 +43,24 @@ _MAX_TEXT = 1000
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _numbers = itertools.count(1)
 
+Added: TypeAlias = type[Job] | type[CalibrationProtocol]
+"""What a plugin may add."""
+
 
 @dataclass(frozen=True)
 class Loaded:
     """What came of loading one plugin.
 
-    ``kinds``: its jobs, each of which passed the rules. ``problems``: what was
-    refused or failed, in words. ``about``: what its module says of itself.
-    ``modules``: what it brought into ``sys.modules``.
+    ``kinds``: its jobs, ``protocols``: its calibration protocols, each of which passed the
+    rules. ``problems``: what was refused or failed, in words. ``about``: what its module says
+    of itself. ``modules``: what it brought into ``sys.modules``.
     """
 
     kinds: tuple[type[Job], ...] = ()
     problems: tuple[str, ...] = ()
     about: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     modules: tuple[str, ...] = ()
+    protocols: tuple[type[CalibrationProtocol], ...] = ()
 
 
 def load_file(path: Path) -> Loaded:
@@ -67,9 +73,8 @@ def load_file(path: Path) -> Loaded:
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module  # dataclasses of the plugin look their module up here
         spec.loader.exec_module(module)
-        kinds = _jobs_of(module, own=lambda where: where == name)
-        accepted, refused = _judged(kinds)
-        return Loaded(accepted, refused, _about(module), (name,))
+        found = _added_by(module, own=lambda where: where == name)
+        return _judged(found, (), _about(module), (name,))
     except BaseException as error:  # a plugin may raise anything, SystemExit too
         sys.modules.pop(name, None)
         log.info("the plugin %s cannot be loaded", path.name, exc_info=True)
@@ -79,12 +84,12 @@ def load_file(path: Path) -> Loaded:
 def load_entries(package: str, entries: Iterable[tuple[str, str]]) -> Loaded:
     """Load the entry points (name, value) of the installed ``package``.
 
-    An entry point names a module, whose jobs are added, or one job.
+    An entry point names a module, whose jobs and protocols are added, or one of them.
     """
     from importlib.metadata import EntryPoint  # heavy, and rarely needed
 
     before = set(sys.modules)
-    kinds: list[type[Job]] = []
+    added: list[Added] = []
     problems: list[str] = []
     about: Mapping[str, str] = _NOTHING
     roots: set[str] = set()
@@ -94,12 +99,15 @@ def load_entries(package: str, entries: Iterable[tuple[str, str]]) -> Loaded:
         try:
             found: object = EntryPoint(name, value, "").load()
             if isinstance(found, ModuleType):
-                kinds += _jobs_of(found, own=_within(found.__name__))
+                added += _added_by(found, own=_within(found.__name__))
                 about = about or _about(found)
-            elif isinstance(found, type) and issubclass(found, Job):
-                kinds.append(found)
+            elif isinstance(found, type) and issubclass(found, Job | CalibrationProtocol):
+                added.append(found)
             else:
-                problems.append(f"the entry point {name} = {value} is neither a module nor a job")
+                problems.append(
+                    f"the entry point {name} = {value} is neither a module nor a job, "
+                    "nor a calibration protocol"
+                )
         except BaseException as error:  # as above
             log.info("the plugin %s cannot be loaded", package, exc_info=True)
             problems.append(f"the entry point {name} = {value} failed: {_told(error)}")
@@ -108,8 +116,7 @@ def load_entries(package: str, entries: Iterable[tuple[str, str]]) -> Loaded:
         for module in set(sys.modules) - before
         if module.partition(".")[0] in roots  # others may import at the same time
     ]
-    accepted, refused = _judged(dict.fromkeys(kinds))
-    return Loaded(accepted, (*problems, *refused), about, tuple(brought))
+    return _judged(dict.fromkeys(added), problems, about, brought)
 
 
 def forget(loaded: Loaded) -> None:
@@ -165,23 +172,43 @@ def _within(package: str) -> Callable[[str], bool]:
     return lambda where: where == package or where.startswith(f"{package}.")
 
 
-def _jobs_of(module: ModuleType, own: Callable[[str], bool]) -> list[type[Job]]:
-    """The jobs that ``module`` defines itself; an abstract base without a job_name is none."""
+def _added_by(module: ModuleType, own: Callable[[str], bool]) -> list[Added]:
+    """The jobs and protocols that ``module`` defines itself; a base without a name is none."""
     return [
         value
         for value in list(vars(module).values())
-        if isinstance(value, type)
-        and issubclass(value, Job)
-        and own(value.__module__)
-        and (hasattr(value, "job_name") or not inspect.isabstract(value))
+        if isinstance(value, type) and own(value.__module__) and _is_added(value)
     ]
 
 
-def _judged(kinds: Iterable[type[Job]]) -> tuple[tuple[type[Job], ...], tuple[str, ...]]:
-    """The jobs that follow the rules, and what is wrong with the others."""
-    judged = [(kind, problem_with(kind)) for kind in kinds]
-    accepted = tuple(kind for kind, problem in judged if problem is None)
-    return accepted, tuple(problem for _, problem in judged if problem is not None)
+def _is_added(value: type) -> bool:
+    if issubclass(value, Job):
+        return hasattr(value, "job_name") or not inspect.isabstract(value)
+    return issubclass(value, CalibrationProtocol) and hasattr(value, "name")
+
+
+def _judged(
+    added: Iterable[Added],
+    problems: Iterable[str],
+    about: Mapping[str, str],
+    modules: Iterable[str],
+) -> Loaded:
+    """What follows the rules, and what is wrong with the others."""
+    kinds: list[type[Job]] = []
+    protocols: list[type[CalibrationProtocol]] = []
+    said = list(problems)
+    for one in added:
+        if issubclass(one, Job):
+            problem = problem_with(one)
+            if problem is None:
+                kinds.append(one)
+        else:
+            problem = problem_with_protocol(one)
+            if problem is None:
+                protocols.append(one)
+        if problem is not None:
+            said.append(problem)
+    return Loaded(tuple(kinds), tuple(said), about, tuple(modules), tuple(protocols))
 
 
 def _about(module: ModuleType) -> dict[str, str]:

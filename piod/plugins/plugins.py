@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from piod.calibrations.protocols.protocol import CalibrationProtocol
+from piod.calibrations.protocols.registry import ProtocolRegistry
 from piod.errors import BadRequest
 from piod.events import JsonValue
 from piod.jobs.job import Job
@@ -68,7 +70,8 @@ class Plugin:
 
 
 class Plugins:
-    """Finds, loads, installs and uninstalls; adds the jobs to ``registry``.
+    """Finds, loads, installs and uninstalls; adds the jobs to ``registry``, and the calibration
+    protocols to ``protocols``.
 
     ``skip``: load none at all (the environment variable SKIP_PLUGINS). ``hold``
     keeps simulated time standing while a thread works.
@@ -82,9 +85,11 @@ class Plugins:
         hold: Callable[[], AbstractContextManager[None]],
         *,
         skip: bool = False,
+        protocols: ProtocolRegistry | None = None,
     ) -> None:
         self._data_dir = data_dir
         self._registry = registry
+        self._protocols = protocols or ProtocolRegistry()
         self._installer = installer
         self._hold = hold
         self._skip = skip
@@ -226,6 +231,8 @@ class Plugins:
         }
         owners.update(dict.fromkeys(families, "the automations of piod itself"))
         added: dict[str, type[Job]] = {}
+        protocols: list[type[CalibrationProtocol]] = []
+        taken = {(one.name, device) for one in self._protocols.built_in for device in one.devices}
         installed: list[Plugin] = []
         for origin, loaded in self._loaded:
             problems = list(loaded.problems)
@@ -241,6 +248,16 @@ class Plugins:
                 owners[name] = origin.source if origin.source != "entry_points" else origin.key
                 added[name] = kind
                 jobs.append(name)
+            for protocol in loaded.protocols:
+                for device in protocol.devices:
+                    if (protocol.name, device) in taken:
+                        problems.append(
+                            f"there is a protocol {protocol.name!r} for {device} already"
+                        )
+                        break
+                else:
+                    taken.update((protocol.name, device) for device in protocol.devices)
+                    protocols.append(protocol)
             error = "; ".join(problems) or None
             before = self._plugin(origin.key)
             if error is not None and (before is None or before.error != error):
@@ -248,6 +265,7 @@ class Plugins:
             about = {**origin.about, **loaded.about}
             installed.append(Plugin(origin.key, origin.source, about, tuple(jobs), error))
         self._registry.set_added(added)
+        self._protocols.set_added(protocols)
         self._installed = installed
 
     def _plugin(self, key: str) -> Plugin | None:

@@ -11,6 +11,11 @@ import re
 from collections.abc import Iterator
 from typing import get_args
 
+from piod.calibrations.devices import RESERVED
+from piod.calibrations.names import check_name
+from piod.calibrations.protocols.protocol import CalibrationProtocol
+from piod.calibrations.protocols.steps import Step
+from piod.errors import BadRequest
 from piod.jobs.automation import Automation
 from piod.jobs.job import RESTARTS, STATE, Datatype, Job, Option, OptionType, Setting
 from piod.restarts import RestartPolicy
@@ -30,6 +35,52 @@ _PLAIN = ("check", "change", "update")
 def problem_with(kind: type[Job]) -> str | None:
     """Why ``kind`` cannot be a job of this unit; None when it can."""
     return next(_problems(kind), None)
+
+
+def problem_with_protocol(protocol: type[CalibrationProtocol]) -> str | None:
+    """Why ``protocol`` cannot be a calibration protocol of this unit; None when it can."""
+    return next(_protocol_problems(protocol), None)
+
+
+def _protocol_problems(protocol: type[CalibrationProtocol]) -> Iterator[str]:
+    name: object = getattr(protocol, "name", None)
+    if not isinstance(name, str) or not _JOB_NAME.fullmatch(name):
+        yield (
+            f"the name of {protocol.__name__}, {name!r:.80}, is not made of lower-case letters, "
+            "digits and '_', at most 63"
+        )
+    for attribute in ("title", "description"):
+        if not isinstance(getattr(protocol, attribute, None), str):
+            yield f"{attribute} of the protocol {name!r} is missing, or is not text"
+    for attribute in ("devices", "requirements", "aliases"):
+        texts = getattr(protocol, attribute, None)
+        if not isinstance(texts, tuple) or not all(isinstance(one, str) for one in texts):
+            yield f"{attribute} of the protocol {name!r} is not a tuple of texts"
+            return
+    for device in protocol.devices:
+        try:
+            check_name(device, "the device")
+        except BadRequest as refusal:
+            yield f"{refusal.message} (protocol {name!r})"
+        if device == RESERVED:
+            yield f"no device may be called {RESERVED!r} (protocol {name!r})"
+    if not isinstance(getattr(protocol, "priority", None), int):
+        yield f"priority of the protocol {name!r} is not a whole number"
+    yield from _step_problems(name, getattr(protocol, "steps", None))
+
+
+def _step_problems(name: object, steps: object) -> Iterator[str]:
+    if not isinstance(steps, tuple) or not steps or not all(isinstance(s, Step) for s in steps):
+        yield f"steps of the protocol {name!r} is not a tuple of Step, at least one"
+        return
+    ids = [step.id for step in steps]
+    for step in steps:
+        if ids.count(step.id) > 1:
+            yield f"the protocol {name!r} has two steps {step.id!r}"
+        if isinstance(step.then, str) and step.then not in ids:
+            yield f"step {step.id!r} of the protocol {name!r} leads to {step.then!r}: no such step"
+        elif callable(step.then) and not inspect.iscoroutinefunction(step.then):
+            yield f"then of the step {step.id!r} of the protocol {name!r} is not 'async def'"
 
 
 def _problems(kind: type[Job]) -> Iterator[str]:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import math
 import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -23,6 +25,8 @@ from pathlib import Path
 from piod.errors import Unavailable
 from piod.events import JsonValue
 from piod.storage.database import Database
+
+log = logging.getLogger(__name__)
 
 SCHEMA: tuple[tuple[str, ...], ...] = (
     (
@@ -61,6 +65,9 @@ MAX_WAITING = 50_000
 SLICE_ROWS = 5000
 """Deleted in one step, so that readings that come meanwhile need not wait."""
 SLICE_PAGES = 256
+DAY_MS = 86_400_000
+SETTLED_MS, LEAP_MS = 7 * DAY_MS, 30 * DAY_MS
+"""A clock that leapt ahead by more than the latter is believed after readings of the former."""
 _EARLIEST_MS, _LATEST_MS = -(2**62), 2**62
 
 
@@ -208,14 +215,15 @@ class Readings:
     async def prune(self, now: float, max_age_days: float, max_rows: int) -> int:
         """Bound what is kept by age and number; how many were forgotten. Daily.
 
-        ``now``: Unix seconds; age counts from the newest reading if that is earlier, so
-        that a clock that ran ahead does not cost everything.
+        ``now``: Unix seconds. A clock that ran ahead must not cost everything: age counts
+        from the newest reading if that is earlier; and from the last one before a leap of
+        more than LEAP_MS, until readings of SETTLED_MS have followed that leap.
         """
         database = await self._ready()
-        newest = await database.read(_newest_ms)
+        newest = await database.read(_believed_newest_ms)
         if newest is None:
             return 0
-        too_old_ms = min(round(now * 1000), newest) - round(max_age_days * 86_400_000)
+        too_old_ms = min(round(now * 1000), newest) - round(max_age_days * DAY_MS)
         forgotten = 0
         while True:
             deleted = await database.write(lambda c: _delete_some(c, too_old_ms, max_rows))
@@ -260,6 +268,11 @@ class _Insert:
         kinds: dict[str, int] = {}
         series: dict[tuple[str, str, str], int] = {}
         for reading_id, reading in enumerate(self.readings, self.first_id):
+            try:
+                at_ms, details = _storable(reading)
+            except (TypeError, ValueError, OverflowError, RecursionError) as error:
+                log.error("a reading is not kept, which cannot be: %s: %.200r", error, reading)
+                continue
             kind_id = kinds.get(reading.kind)
             if kind_id is None:
                 kind_id = kinds[reading.kind] = _kind_id(connection, reading.kind)
@@ -267,16 +280,29 @@ class _Insert:
             series_id = series.get(source)
             if series_id is None:
                 series_id = series[source] = _series_id(connection, source)
-            details = (
-                json.dumps(reading.details, separators=(",", ":"), ensure_ascii=False)
-                if reading.details
-                else None
-            )
             connection.execute(
                 "INSERT OR IGNORE INTO readings "
                 "(reading_id, kind_id, series_id, at_ms, value, details) VALUES (?, ?, ?, ?, ?, ?)",
-                (reading_id, kind_id, series_id, reading.at_ms, reading.value, details),
+                (reading_id, kind_id, series_id, at_ms, reading.value, details),
             )
+
+
+def _storable(reading: Reading) -> tuple[int, str | None]:
+    """Time and details as they are kept. Raises what says that they cannot be."""
+    at_ms = reading.at_ms
+    if not _EARLIEST_MS < at_ms < _LATEST_MS:
+        raise ValueError(f"there is no such time as {at_ms} ms")
+    if not math.isfinite(reading.value):
+        raise ValueError(f"{reading.value} is no number")
+    for text in (reading.unit, reading.experiment, reading.kind, reading.channel or ""):
+        text.encode()
+    if not reading.details:
+        return at_ms, None
+    details = json.dumps(
+        reading.details, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    details.encode()
+    return at_ms, details
 
 
 def _kind_id(connection: sqlite3.Connection, kind: str) -> int:
@@ -369,10 +395,20 @@ def _last_id(connection: sqlite3.Connection) -> int:
     return _one(connection, "SELECT max(reading_id) FROM readings") or 0
 
 
-def _newest_ms(connection: sqlite3.Connection) -> int | None:
+def _believed_newest_ms(connection: sqlite3.Connection) -> int | None:
+    newest = _newest_ms(connection, _LATEST_MS)
+    settled = None if newest is None else _newest_ms(connection, newest - SETTLED_MS)
+    if newest is None or settled is None:
+        return newest
+    return newest if newest - settled <= LEAP_MS else settled
+
+
+def _newest_ms(connection: sqlite3.Connection, before_ms: int) -> int | None:
     return _one(
         connection,
-        "SELECT max((SELECT max(at_ms) FROM readings WHERE kind_id = kinds.kind_id)) FROM kinds",
+        "SELECT max((SELECT max(at_ms) FROM readings "
+        "WHERE kind_id = kinds.kind_id AND at_ms < ?)) FROM kinds",
+        (before_ms,),
     )
 
 

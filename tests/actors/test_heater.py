@@ -9,14 +9,29 @@ from pathlib import Path
 
 import pytest
 
+from piod.actors import heater_latch
+from piod.actors.actor import Life, Ref
 from piod.actors.board_watch import BoardWatch
 from piod.actors.buses.i2c import DeviceStatistics
+from piod.actors.heater import (
+    HeaterInterlock,
+    HeaterLease,
+    InterlockState,
+    LeaseHeater,
+    LookWhileOff,
+    ReadBoard,
+    ResetInterlock,
+    SetHeater,
+)
 from piod.clock import SimulatedClock
+from piod.errors import StorageFull
+from piod.hw.drivers.tmp1075 import Tmp1075
 from piod.hw.simulator.heat import Heat, TemperatureSensor
 from piod.jobs.instruments import Heater, HeaterTripped
 from piod.jobs.job import Job, Options
 from piod.jobs.job import Unit as Parts
 from piod.jobs.registry import JOBS
+from piod.storage.ledger import Ledger
 from tests.unit import Unit, running_unit
 
 HEATER_PIN = 18
@@ -118,6 +133,119 @@ async def test_a_lease_of_the_past_drives_nothing(
         with pytest.raises(Exception, match="no lease of the heater"):
             await stale.set_duty(20)
         assert duty(unit) == 0
+
+
+async def lend(heater: Ref[HeaterInterlock], life: Life) -> HeaterLease:
+    request = LeaseHeater(life, lambda state: None, lambda error: None)
+    return await heater.ask(request, timeout=5)
+
+
+@pytest.mark.parametrize("gives_up", [True, False])
+async def test_an_owner_that_ends_at_any_instant_of_leasing_leaves_the_heater_to_the_next(
+    tmp_path: Path, clock: SimulatedClock, gives_up: bool
+) -> None:
+    async with running_unit(tmp_path, clock) as unit:
+        heater = unit.daemon.heater
+        for ticks in range(20):
+            life = Life(f"owner {ticks}")
+            asked = asyncio.create_task(lend(heater, life))
+            for _ in range(ticks):
+                await asyncio.sleep(0)
+            life.end()
+            if gives_up:
+                asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+            await clock.sleep(0.2)
+            following = Life("the next")
+            lease = await lend(heater, following)
+            assert await heater.ask(SetHeater(lease, 20), timeout=5) == 20
+            following.end()
+            await clock.sleep(0.2)
+            assert duty(unit) == 0
+
+
+async def test_an_output_whose_off_time_came_is_not_driven_again_by_readings_of_the_job(
+    tmp_path: Path, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_unit(tmp_path, clock) as unit:
+        heater, life = unit.daemon.heater, Life("owner")
+        lease = await lend(heater, life)
+        await heater.ask(SetHeater(lease, 20), timeout=5)
+        read_celsius, slow = Tmp1075.read_celsius, asyncio.Event()
+
+        async def stands_in_line(self: Tmp1075) -> float:
+            slow.set()
+            await clock.sleep(3.0)
+            return await read_celsius(self)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Tmp1075, "read_celsius", stands_in_line)
+            await slow.wait()
+        await clock.sleep(1.0)
+        await heater.ask(ReadBoard(lease), timeout=5)  # the job looks, and heats no longer for it
+        await clock.sleep(1.5)
+        assert duty(unit) == 0, "4 s after it was set"
+        for _ in range(30):
+            await clock.sleep(0.1)
+            assert duty(unit) == 0
+        life.end()
+
+
+async def test_a_trip_that_the_disk_refuses_is_kept_once_it_has_room(
+    tmp_path: Path,
+    clock: SimulatedClock,
+    kinds: dict[str, type[Job]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(heater_latch, "RETRY_S", 0.01)
+
+    async def full(self: Ledger, key: str, value: str = "") -> None:
+        raise StorageFull("the disk is full")
+
+    async with running_unit(tmp_path, clock, kinds=kinds) as unit:
+        await unit.run("heating")
+        await Heating.heater.set_duty(20)
+        with monkeypatch.context() as patched:
+            patched.setattr(Ledger, "put_meta", full)
+            unit.board.faults.add("chip_missing", address=0x4F)
+            await clock.sleep(2.5)
+            assert Heating.heater.trip is not None
+        await asyncio.sleep(0.1)
+    async with running_unit(tmp_path, clock, kinds=kinds) as unit:
+        await unit.run("heating")
+        assert Heating.heater.trip is not None
+        with monkeypatch.context() as patched:
+            patched.setattr(Ledger, "remove_meta", full)
+            with pytest.raises(StorageFull):
+                await Heating.heater.reset()
+            with pytest.raises(HeaterTripped):
+                await Heating.heater.set_duty(20)
+        await Heating.heater.reset()
+        assert await Heating.heater.set_duty(20) == 20
+
+
+async def test_driving_the_pin_low_again_is_in_nobody_s_way(
+    tmp_path: Path, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hot(self: Tmp1075) -> float:
+        return 100.0
+
+    async with running_unit(tmp_path, clock) as unit:
+        heater = unit.daemon.heater
+        for ticks in range(20):
+            with monkeypatch.context() as patched:
+                patched.setattr(Tmp1075, "read_celsius", hot)
+                looked = asyncio.create_task(heater.ask(LookWhileOff(), timeout=5))
+                for _ in range(ticks):
+                    await asyncio.sleep(0)
+                life = Life("owner")
+                lease = await lend(heater, life)
+                await looked
+            assert (await heater.ask(InterlockState(), timeout=5)).trip is not None
+            await heater.ask(ResetInterlock(), timeout=5)
+            assert await heater.ask(SetHeater(lease, 20), timeout=5) == 20
+            life.end()
+            await clock.sleep(61)  # it is looked at when no job has read it for a minute
 
 
 async def test_without_a_good_reading_it_does_not_start_and_a_broken_sensor_trips_after_that(

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from piod.actors.actor import Life
 from piod.actors.buses import bus, led
-from piod.actors.buses.bus import AllReleased, BusState, FindHang, LeaseLost, LeaseTaken, RevokeAll
+from piod.actors.buses.bus import (
+    AllReleased,
+    BusReport,
+    BusState,
+    FindHang,
+    LeaseLost,
+    LeaseTaken,
+    RevokeAll,
+)
 from piod.actors.buses.i2c import BusAccess, I2cBus
 from piod.actors.buses.led import LedBus
 from piod.actors.buses.led_lease import LeasedLeds, LeaseLeds
@@ -322,6 +330,37 @@ async def test_what_the_guard_turned_off_is_not_lit_again(rig: Rig) -> None:
     await rig.clock.sleep(30)
     assert rig.shown["D"] == 0
     assert "the guard did it" in lost[0].message
+
+
+async def test_after_the_guard_every_led_is_driven_dark_also_one_that_is_nobody_s(rig: Rig) -> None:
+    await (await rig.lease("D")).set_levels({"D": 60})
+    stranger = Rp2040(BusAccess(rig.i2c), PICO)  # type: ignore[arg-type] # as above
+    await stranger.set_level("A", 30)
+    await rig.ask(RevokeAll("the guard did it"))
+    await rig.clock.sleep(0.1)
+    assert rig.shown == dict.fromkeys("ABCD", 0.0)
+    assert await rig.ask(BusState()) == BusReport(None)
+    assert (await rig.lease("ABCD")).channels == "ABCD"
+
+
+@pytest.mark.parametrize("told", ["dark", "dark_for_others"])
+async def test_what_failed_is_made_good_soon_after_the_chip_answers(rig: Rig, told: str) -> None:
+    leds, other = await rig.lease("A"), await rig.lease("B")
+    await leds.set_levels({"A": 50})
+    lit = rig.shown["A"]
+    await rig.clock.sleep(0.1)
+    with suppress(BusError):
+        if told == "dark":
+            gone = rig.faults.add("chip_missing", address=PICO)
+            await leds.set_levels({"A": 0})
+        else:
+            async with other.others_dark():
+                assert rig.shown["A"] == 0
+                gone = rig.faults.add("chip_missing", address=PICO)
+    await rig.clock.sleep(0.3)
+    rig.faults.remove(gone.id)
+    await rig.clock.sleep(led.RETRY_S[1] + 0.1)
+    assert rig.shown["A"] == (0 if told == "dark" else lit)
 
 
 async def test_the_hub_is_told_the_levels(rig: Rig) -> None:

@@ -55,17 +55,17 @@ class Truth:
 
 
 STEP = st.tuples(
-    st.sampled_from(["media", "alt_media", "waste", "flow", "flow", "end", "crash"]),
-    st.sampled_from(["one", "two"]),
-    st.floats(0.01, 3.0),  # expected
-    st.floats(0.0, 1.0),  # how wide the range is
-    st.floats(0.0, 1.0),  # where the truth lies in it
-    st.integers(0, 3),  # which pump
+    st.sampled_from(["media", "alt_media", "waste", "waste", "flow", "flow", "end", "crash"]),
+    st.sampled_from(["one", "one", "two"]),
+    st.sampled_from([0.25, 1.0, 2.5]),  # expected
+    st.sampled_from([0.0, 0.5, 1.0]),  # how wide the range is
+    st.sampled_from([0.0, 0.4, 1.0]),  # where the truth lies in it
+    st.integers(0, 2),  # which pump
 )
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.floats(0.0, 17.0), st.lists(STEP, max_size=40))
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from([11.0, 13.5, TUBE_ML, 16.0, 17.5]), st.lists(STEP, max_size=25))
 def test_the_truth_is_in_the_range_and_never_reaches_the_maximum(
     volume_ml: float, steps: list[tuple[str, str, float, float, float, int]]
 ) -> None:

@@ -168,6 +168,14 @@ async def test_a_plugin_cannot_keep_what_is_no_reading(measured: Unit) -> None:
                 self._unit.record("mood", 1.0)
             with pytest.raises(ValueError, match="finite"):
                 self._unit.record("od", float("nan"))
+            for details in ({"x": {1, 2}}, {"x": float("nan")}, {"x": "\ud800"}):
+                with pytest.raises(ValueError, match="no JSON"):
+                    self._unit.record("od", 1.0, **details)  # type: ignore[arg-type] # wrong
+            for at in (1e30, -1.0, float("nan")):
+                with pytest.raises(ValueError, match="cannot have been taken"):
+                    self._unit.record("od", 1.0, at=at)
+            with pytest.raises(ValueError, match="channel"):
+                self._unit.record("od", 1.0, 2)  # type: ignore[arg-type] # wrong
             raised.append(True)
 
     raised: list[bool] = []

@@ -28,8 +28,6 @@ from tests.unit import Unit, running_unit
 
 TESTS = Path(__file__).parents[1]
 TABLE = TESTS.parent / "docs" / "weak-spots.md"
-# they leave this set, and name their tests in the table, with calibration sessions
-OF_SESSIONS = {2, 10, 11, 12, 13, 14, 15, 16, 28}
 EXPORT = "/unit_api/zipped_dot_pioreactor"
 
 
@@ -39,10 +37,10 @@ def named_tests() -> dict[int, list[str]]:
     return {int(number): re.findall(r"`([^`]*::[^`]*)`", shown) for number, shown in rows}
 
 
-def test_every_weak_spot_is_in_the_table_and_has_a_test_unless_it_is_of_sessions() -> None:
+def test_every_weak_spot_is_in_the_table_and_has_a_test() -> None:
     named = named_tests()
     assert list(named) == list(range(1, 29))
-    assert {number for number, tests in named.items() if not tests} == OF_SESSIONS
+    assert all(named.values())
 
 
 def test_every_test_that_the_table_names_exists() -> None:

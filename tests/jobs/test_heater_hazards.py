@@ -394,8 +394,12 @@ async def problems(unit: Unit) -> list[str]:
 
 
 async def until_hotter(unit: Unit, celsius: float) -> None:
-    while float(str(unit.plant.truth()["pcb_celsius"])) < celsius:
+    """Let time pass until the heater's board is really above that."""
+    for _ in range(3600):
+        if float(str(unit.plant.truth()["pcb_celsius"])) > celsius:
+            return
         await unit.clock.sleep(1)
+    raise AssertionError(f"the board does not come to {celsius} °C")
 
 
 async def test_a_heater_that_is_stuck_on_while_no_job_runs_is_noticed_and_powered_off(

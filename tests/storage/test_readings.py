@@ -164,6 +164,47 @@ async def test_a_clock_that_ran_ahead_costs_nothing(readings: Readings) -> None:
     assert await values(readings) == [0]
 
 
+async def test_readings_of_a_clock_that_ran_ahead_cost_nothing_until_they_go_on_for_a_week(
+    readings: Readings,
+) -> None:
+    day_s, leap_s = 86_400, 700 * 86_400
+    readings.add(reading(0))
+    for day in range(7):
+        readings.add(reading(leap_s + day * day_s))
+    await readings.flush()
+    now = START + leap_s + 6 * day_s
+    assert await readings.prune(now, max_age_days=365, max_rows=1000) == 0
+    readings.add(reading(leap_s + 7 * day_s + 1))
+    await readings.flush()
+    assert await readings.prune(now + 2 * day_s, max_age_days=365, max_rows=1000) == 1, "real"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Reading("pio01", "E", "od", "2", START, 1.0, {"x": float("nan")}),
+        Reading("pio01", "E", "od", "2", START, 1.0, {"x": "\ud800"}),
+        Reading("pio01", "E", "od", "2", START, 1.0, {"x": {1, 2}}),  # type: ignore[dict-item] # bad
+        Reading("pio01", "\ud800", "od", "2", START, 1.0, {}),
+        Reading("pio01", "E", "od", "2", 1e30, 1.0, {}),
+        Reading("pio01", "E", "od", "2", float("inf"), 1.0, {}),
+        Reading("pio01", "E", "od", "2", START, float("nan"), {}),
+    ],
+    ids=["nan in details", "surrogate", "no JSON", "experiment", "far time", "no time", "nan"],
+)
+async def test_one_reading_that_cannot_be_kept_is_told_and_costs_no_other(
+    path: Path, readings: Readings, bad: Reading, caplog: pytest.LogCaptureFixture
+) -> None:
+    for one in (reading(1), bad, reading(2)):
+        readings.add(one)
+    await readings.flush()
+    assert await values(readings) == [1, 2]
+    assert "a reading is not kept" in caplog.text
+    readings.add(reading(3))
+    await readings.flush()
+    assert await values(readings) == [1, 2, 3]
+
+
 async def test_pruning_gives_space_back_when_much_of_the_file_is_free(
     path: Path, readings: Readings
 ) -> None:

@@ -102,6 +102,8 @@ class LedBus(Actor[LedMessage], OutputBus):
         self._driving = asyncio.Lock()
         self._repeat = asyncio.Event()
         self._repeat_timer: Timer | None = None
+        self._repeat_due_s = math.inf
+        """When that calls."""
         self._problem: BusError | None = BusError("the LEDs have not been turned off yet")
         self._dark_once = False
         self._hangs: str | None = None
@@ -220,16 +222,18 @@ class LedBus(Actor[LedMessage], OutputBus):
             del self._lent[channel]
         if self.life.ended:
             return  # everything is turned off at the end
-        on = [channel for channel in channels if self._held[channel] != 0]
-        for channel in on:
-            off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._going_off[channel] = (lease.owner, off)
-        if on:
-            self.spawn(self._turn_off(lease, on))
+        self._begin_to_turn_off(lease.owner, [c for c in channels if self._held[c] != 0])
         self._end_dim(lease.number)
 
-    async def _turn_off(self, lease: LedLease, channels: Collection[str]) -> None:
-        what = f"LED {', '.join(channels)} of {lease.owner}"
+    def _begin_to_turn_off(self, owner: str, channels: Collection[str]) -> None:
+        for channel in channels:
+            off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._going_off[channel] = (owner, off)
+        if channels:
+            self.spawn(self._turn_off(owner, channels))
+
+    async def _turn_off(self, owner: str, channels: Collection[str]) -> None:
+        what = f"LED {', '.join(channels)} of {owner}"
         pause, longest = RETRY_S
         complained = False
         while True:
@@ -264,6 +268,8 @@ class LedBus(Actor[LedMessage], OutputBus):
         for one in {lent.lease.number: lent for lent in self._lent.values()}.values():
             self._end_lease(one.lease)
             one.lost(LeaseLost(f"the lease of {one.lease.owner} was ended: {reason}"))
+        # nobody's, and nobody would look after them
+        self._begin_to_turn_off("nobody", [c for c in self._held if c not in self._going_off])
 
     # -- levels -----------------------------------------------------------------------
 
@@ -411,9 +417,14 @@ class LedBus(Actor[LedMessage], OutputBus):
                 self._repeat_later(REPEAT_S)
 
     def _repeat_later(self, seconds: float) -> None:
-        if self._repeat_timer is None:
-            due_s = self._clock.monotonic() + seconds
-            self._repeat_timer = self._clock.call_at(due_s, self._repeat_now)
+        """In so many seconds, or earlier if that is due."""
+        due_s = self._clock.monotonic() + seconds
+        if self._repeat_timer is not None:
+            if self._repeat_due_s <= due_s:
+                return
+            self._repeat_timer.cancel()
+        self._repeat_due_s = due_s
+        self._repeat_timer = self._clock.call_at(due_s, self._repeat_now)
 
     def _repeat_now(self) -> None:
         self._repeat_timer = None

@@ -8,13 +8,21 @@ Source: handbook unit-api §4.4.
 
 from __future__ import annotations
 
-from piod.calibrations.curves import PolyCurve
+from piod.calibrations.charts import Series, chart
 from piod.calibrations.devices import PUMPS
+from piod.calibrations.fits import line_through_origin
 from piod.calibrations.protocols.inputs import Number, Numbers
 from piod.calibrations.protocols.protocol import CalibrationProtocol, NotNow
 from piod.calibrations.protocols.steps import Action, Step, image, name_steps
 from piod.calibrations.protocols.turn import Data, Facts, Turn, View
 from piod.calibrations.records import PumpCalibration, RecordedData
+from piod.calibrations.verdicts import (
+    judge_doses,
+    judge_pump_fit,
+    judge_tracer,
+    refuse_blocking,
+    told,
+)
 from piod.calibrations.writing import artifact_json
 from piod.errors import BadRequest
 from piod.events import JsonValue
@@ -58,14 +66,9 @@ async def run_tracer(turn: Turn) -> str:
 
 
 async def plan(turn: Turn) -> str:
-    runs = planned_runs(turn.numbers("mls_to_calibrate_for"), turn.number("volume_ml"))
-    if max(runs) > LONGEST_S:
-        raise BadRequest(
-            f"volume_ml: if only {turn.number('volume_ml'):g} mL run in {TRACER_S:g} s, the "
-            f"longest run would take {max(runs):.0f} s; at most {LONGEST_S:g} s are possible",
-            remediation="Check the volume and the tubing. If the pump really is that slow, start "
-            "a session with a higher duty cycle or smaller volumes.",
-        )
+    targets, tracer_ml = turn.numbers("mls_to_calibrate_for"), turn.number("volume_ml")
+    refuse_blocking(judge_tracer(tracer_ml, targets, tracer_s=TRACER_S, longest_s=LONGEST_S))
+    runs = planned_runs(targets, tracer_ml)
     turn.data["tracer_volume_ml"] = turn.data.pop("volume_ml")
     turn.data["durations_to_test"] = list[JsonValue](runs)
     turn.data["volumes_ml"] = []
@@ -97,13 +100,16 @@ async def note_volume(turn: Turn) -> str:
 async def finish(turn: Turn) -> str:
     """Fit, save, complete."""
     seconds, volumes = turn.numbers("durations_to_test"), turn.numbers("volumes_ml")
-    slope, std_slope = line_through_origin(seconds, volumes)
+    fit = line_through_origin(seconds, volumes)
+    verdicts = judge_pump_fit(fit)
+    refuse_blocking(verdicts)
+    slope = fit.parameter("slope")
     rail = await turn.run(aux_voltage.run, AuxVoltage())
     calibration = PumpCalibration(
         calibration_name=turn.text("calibration_name"),
         calibrated_on_pioreactor_unit=turn.facts.unit_name,
         created_at=turn.facts.now,
-        curve_data_=PolyCurve((slope, 0.0)),
+        curve_data_=fit.curve,
         x=PumpCalibration.default_x,
         y=PumpCalibration.default_y,
         recorded_data=RecordedData(tuple(seconds), tuple(volumes)),
@@ -118,19 +124,21 @@ async def finish(turn: Turn) -> str:
             "title": f"The {turn.device_words} is calibrated",
             "calibration": artifact_json(calibration),
             "calibration_link": link,
-            "stats": {"slope": slope, "bias": 0.0, "std_slope": std_slope, "std_bias": 0.0},
-            "recommended_volume_range_ml": [slope * min(seconds), slope * max(seconds)],
+            "stats": {
+                "slope": slope.value,
+                "bias": 0.0,
+                "std_slope": slope.std_error,
+                "std_bias": 0.0,
+            },
+            "recommended_volume_range_ml": [
+                slope.value * min(seconds),
+                slope.value * max(seconds),
+            ],
+            "fit": fit.view(),
+            "verdicts": [verdict.view() for verdict in verdicts],
             "doubts": [] if rail.doubt is None else [rail.doubt],
         }
     )
-
-
-def line_through_origin(x: list[float], y: list[float]) -> tuple[float, float]:
-    """Slope and its standard error."""
-    square = sum(a * a for a in x)
-    slope = sum(a * b for a, b in zip(x, y, strict=True)) / square
-    residual = sum((b - slope * a) ** 2 for a, b in zip(x, y, strict=True))
-    return slope, (residual / (len(x) - 1) / square) ** 0.5
 
 
 async def run_pump(turn: Turn, seconds: float) -> None:
@@ -147,22 +155,22 @@ def run_count(view: View) -> str:
     return f"Run {done + 1} of {all_runs}"
 
 
-def chart(view: View) -> Data:
-    """What was measured so far; nothing before the first run."""
+def measured(view: View) -> Data:
+    """The chart of what was measured so far; nothing before the first run."""
     volumes = view.numbers("volumes_ml")
-    points: list[JsonValue] = [
-        {"x": x, "y": y} for x, y in zip(view.numbers("durations_to_test"), volumes, strict=False)
-    ]
-    if not points:
+    if not volumes:
         return {}
-    return {
-        "chart": {
-            "title": "Volume by running time",
-            "x_label": "Seconds",
-            "y_label": "mL",
-            "series": [{"id": "measured", "label": "Measured", "points": points}],
-        }
-    }
+    seconds = view.numbers("durations_to_test")[: len(volumes)]
+    series = Series("measured", "Measured", seconds, volumes)
+    return {"chart": chart("Volume by running time", "Seconds", "mL", [series])}
+
+
+def doubts(view: View) -> str:
+    """What is odd about the runs so far, while they can be done again."""
+    volumes = view.numbers("volumes_ml")
+    seconds = view.numbers("durations_to_test")[: len(volumes)]
+    rate = view.number("tracer_volume_ml") / TRACER_S
+    return told(judge_doses(seconds, volumes, tracer_ml_per_s=rate))
 
 
 class DurationBased(CalibrationProtocol):
@@ -305,9 +313,9 @@ class DurationBased(CalibrationProtocol):
             run_count,
             lambda view: (
                 "Hold the outlet over the empty vessel. When you go on, the pump runs for "
-                f"{next_duration(view):.2f} s."
-            ),
-            metadata=lambda view: {"image": MEASURING, **chart(view)},
+                f"{next_duration(view):.2f} s.\n{doubts(view)}"
+            ).strip(),
+            metadata=lambda view: {"image": MEASURING, **measured(view)},
             actions=(
                 Action(
                     "redo_last",
@@ -327,7 +335,7 @@ class DurationBased(CalibrationProtocol):
                 "dry the vessel."
             ),
             fields=(Number("volume_ml", "Volume (mL)", minimum=LEAST_ML),),
-            metadata=chart,
+            metadata=measured,
             then=note_volume,
         ),
     )

@@ -6,6 +6,7 @@ be started with. Source: handbook unit-api.md §4.1.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from piod.calibrations.protocols.protocol import CalibrationProtocol
 from piod.calibrations.protocols.turn import Facts
 from piod.config import Config
 from piod.errors import BadRequest, PiodError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,13 @@ def calibration_protocols(
 
     A protocol may be there even when the unit cannot run it; it then tells why.
     """
-    offered = [
-        _offer(protocol, device, facts)
-        for protocol in protocols
-        for device in protocol.devices_of(facts.config)
-    ]
+    offered: list[Protocol] = []
+    for protocol in protocols:
+        try:
+            devices = protocol.devices_of(facts.config)
+            offered += [_offer(protocol, device, facts) for device in devices]
+        except Exception:  # a plugin's may raise anything, and must not hide the others
+            log.exception("the calibration protocol %s cannot be offered", protocol.name)
     return sorted(offered, key=lambda p: (p.target_device, p.priority, p.title))
 
 
@@ -60,23 +65,28 @@ def find_protocol(
 
     BadRequest that names what there is.
     """
-    known = list(protocols)
-    for protocol in known:
-        if name in (protocol.name, *protocol.aliases) and protocol.takes(device, config):
+    for_device = [protocol for protocol in protocols if _takes(protocol, device, config)]
+    for protocol in for_device:
+        if name in (protocol.name, *protocol.aliases):
             return protocol
-    here = [each.name for each in known if each.takes(device, config)]
-    if here:
+    if for_device:
+        names = ", ".join(sorted(protocol.name for protocol in for_device))
         raise BadRequest(
-            f"protocol_name {name[:80]!r} is none of the protocols for {device}: "
-            f"{', '.join(sorted(here))}"
+            f"protocol_name {name[:80]!r} is none of the protocols for {device}: {names}"
         )
-    devices = sorted({device for each in known for device in each.devices_of(config)})
     raise BadRequest(
-        f"target_device {device[:80]!r} is nothing that this unit has a protocol for; "
-        f"there are protocols for {', '.join(devices)}",
+        f"target_device {device[:80]!r} is nothing that this unit has a protocol for",
         remediation="Send one of GET /unit_api/calibration_protocols. Those of photodiodes need "
         "their angle in [od_config.photodiode_channel].",
     )
+
+
+def _takes(protocol: type[CalibrationProtocol], device: str, config: Config) -> bool:
+    try:
+        return protocol.takes(device, config)
+    except Exception:  # as above
+        log.exception("the calibration protocol %s cannot be used", protocol.name)
+        return False
 
 
 def _offer(protocol: type[CalibrationProtocol], device: str, facts: Facts) -> Protocol:

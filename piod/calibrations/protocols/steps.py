@@ -35,6 +35,8 @@ StepType = Literal["info", "form", "action"]
 FromView: TypeAlias = T | Callable[[View], T]
 Take: TypeAlias = Callable[[Turn], Awaitable[str]]
 
+PICTURES = "/unit_api/static/"
+"""Where the unit serves the drawings of its protocols."""
 ACTION = "action"
 """The input that chooses one of a step's ``actions`` instead of going on."""
 
@@ -99,9 +101,9 @@ def _now(what: FromView[T], view: View) -> T:
     return what(view) if callable(what) else what
 
 
-def image(src: str, alt: str, caption: str | None = None) -> dict[str, JsonValue]:
-    """A picture, for the metadata keys ``image`` and ``loading_images``."""
-    return {"src": src, "alt": alt, "caption": caption}
+def image(name: str, alt: str, caption: str | None = None) -> dict[str, JsonValue]:
+    """A picture that piod serves, for the metadata keys ``image`` and ``loading_images``."""
+    return {"src": PICTURES + name, "alt": alt, "caption": caption}
 
 
 def name_steps(

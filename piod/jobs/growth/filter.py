@@ -12,10 +12,10 @@ Source: handbook jobs-and-hardware §2.4, with these differences:
 * channels are known by name: readings, noise and angles cannot come out of step;
 * readings that were missed count as so many steps of process noise, and after a gap
   longer than :data:`LONGEST_GAP_H` the OD starts anew at the reading;
-* residuals that stay on one side say that the rate lags, and let it follow
-  (:attr:`FilterSettings.notices_lag`). Upstream learns the lag as noise of the photodiodes
-  instead: two to three hours pass until the rate of a fresh culture is found, the more
-  photodiodes the longer;
+* residuals that stay on one side say that the rate lags, and let it follow, but for a while
+  after a dose (:attr:`FilterSettings.notices_lag`). Upstream learns the lag as noise of the
+  photodiodes instead: two to three hours pass until the rate of a fresh culture is found, the
+  more photodiodes the longer;
 * outliers that do not end are believed. Upstream shuts itself out for ever when readings
   are smooth and its rate lags: the rate is frozen, the variance doubles until it is NaN;
 * nothing grows without bound, and the covariance stays symmetric.
@@ -53,13 +53,12 @@ _DOSE_PART = 0.25
 """Variance that a dose adds, as a part of the squared OD."""
 _SURPRISE = 9.0
 """Residual² over its expected variance above which the rate is taken to be changing."""
-_LAG_KEEP = 0.97
 _LAG = 16.0
-"""Slow mean² of the residuals over its expected variance above which the rate lags."""
-_LAG_CLIP = 2.0
-"""What stands out by more standard deviations, as bubbles and doses do, is no lag."""
-_LAG_GROWTH = 1.05
-"""What the rate's noise grows by while it does; a surprise doubles it."""
+"""Mean residual² over the variance of that mean above which the rate lags."""
+_LAG_GROWTH, _LAG_NOISE_AT_MOST = 1.1, 10.0
+"""What the rate's noise grows by while it does, and up to, times its configured value."""
+_LAG_UNDISTURBED = 120
+"""So many readings after a dose its bubbles and its mixing still keep residuals on one side."""
 _RATE_NOISE_RETURN = 0.05
 _RATE_NOISE_AT_MOST = 1e6
 """Times its configured value; in between it may double at every surprise."""
@@ -169,8 +168,8 @@ class GrowthFilter:
             rate_noise=(settings.rate_std * settings.expected_interval_h) ** 2,
             residual_variance=diagonal[0],
             residual_mean=None,
-            lag=0.0,
             far_in_a_row=0,
+            undisturbed_in_a_row=_LAG_UNDISTURBED,
         )
         state.check()
         return cls(settings, ordered, state)
@@ -214,8 +213,8 @@ class GrowthFilter:
             rate_noise=old.rate_noise,
             residual_variance=old.residual_variance,
             residual_mean=old.residual_mean,
-            lag=0.0,
             far_in_a_row=0,
+            undisturbed_in_a_row=0,
         )
         return Growth(self.state.od, self.state.rate_per_h, is_outlier=False, is_restart=True)
 
@@ -277,18 +276,19 @@ class GrowthFilter:
         most = math.sqrt(od_variance * rate_variance)
         covariance = ((1 - od_pull) * p_cross + p_cross - rate_pull * p_od) / 2
 
-        most_lag = _LAG_CLIP * spread.std
-        lag = 0.0 if dosed else old.lag
-        if not dosed and not is_outlier:
-            lag = _LAG_KEEP * lag + (1 - _LAG_KEEP) * clamp(-most_lag, residuals[0], most_lag)
-        lag_variance = (1 - _LAG_KEEP) / (1 + _LAG_KEEP) * (spread.variance or 0.0)
-
+        undisturbed = 0 if dosed else old.undisturbed_in_a_row + 1
         surprise = residuals[0] ** 2 / (slopes[0] ** 2 * p_od + noise[0][0])
         baseline = (settings.rate_std * settings.expected_interval_h) ** 2
         if surprise > _SURPRISE:
             rate_noise = min(2 * old.rate_noise, _RATE_NOISE_AT_MOST * baseline)
-        elif settings.notices_lag and lag**2 > _LAG * lag_variance:
-            rate_noise = min(_LAG_GROWTH * old.rate_noise, _RATE_NOISE_AT_MOST * baseline)
+        elif (
+            settings.notices_lag
+            and old.rate_noise < _LAG_NOISE_AT_MOST * baseline
+            and undisturbed > _LAG_UNDISTURBED
+            and not is_outlier
+            and _is_one_sided(spread)
+        ):
+            rate_noise = _LAG_GROWTH * old.rate_noise
         else:
             rate_noise = old.rate_noise + _RATE_NOISE_RETURN * (baseline - old.rate_noise)
 
@@ -302,8 +302,8 @@ class GrowthFilter:
             rate_noise=rate_noise,
             residual_variance=spread.variance or 0.0,
             residual_mean=spread.mean,
-            lag=lag,
             far_in_a_row=old.far_in_a_row + 1 if is_far else 0,
+            undisturbed_in_a_row=undisturbed,
         )
         return Growth(self.state.od, self.state.rate_per_h, is_outlier, is_restart=False)
 
@@ -315,6 +315,12 @@ class GrowthFilter:
             [through if transmitted else od for transmitted in sees_through],
             [-through if transmitted else 1.0 for transmitted in sees_through],
         )
+
+
+def _is_one_sided(residuals: ExponentialStd) -> bool:
+    """Whether their mean is further from 0 than that of so much noise would be."""
+    of_mean = (1 - _RESIDUAL_MEAN_KEEP) / (1 + _RESIDUAL_MEAN_KEEP) * (residuals.variance or 0.0)
+    return (residuals.mean or 0.0) ** 2 > _LAG * of_mean
 
 
 def _learned(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from piod.calibrations.fields import read_list, read_mapping, read_number, required, wrong
@@ -34,10 +34,10 @@ class FilterState:
     residual_variance: float
     residual_mean: float | None
     """Of the first sensor's residuals."""
-    lag: float
-    """Slow mean of the same residuals, without what stands out, since the last dose."""
     far_in_a_row: int
     """The latest readings that were each beyond the limit of outliers."""
+    undisturbed_in_a_row: int
+    """Readings since the last dose or gap. A fresh filter begins as if there was none."""
 
     def to_json(self) -> JsonValue:
         numbers: dict[str, JsonValue] = {name: getattr(self, name) for name in _NUMBERS}
@@ -46,6 +46,7 @@ class FilterState:
             "noise": [list(row) for row in self.noise],
             "residual_mean": self.residual_mean,
             "far_in_a_row": self.far_in_a_row,
+            "undisturbed_in_a_row": self.undisturbed_in_a_row,
         }
 
     @classmethod
@@ -61,7 +62,8 @@ class FilterState:
                 for index, row in enumerate(read_list(required(read, "noise"), "noise"))
             ),
             residual_mean=None if mean is None else read_number(mean, "residual_mean"),
-            far_in_a_row=int(read_number(required(read, "far_in_a_row"), "far_in_a_row", 0)),
+            far_in_a_row=_count(read, "far_in_a_row"),
+            undisturbed_in_a_row=_count(read, "undisturbed_in_a_row"),
         )
         state.check()
         return state
@@ -79,8 +81,6 @@ class FilterState:
             raise wrong("residual_variance", "must be 0 or more", self.residual_variance)
         if self.covariance**2 > self.od_variance * self.rate_variance * _ROUNDING:
             raise wrong("covariance", "is larger than the variances allow", self.covariance)
-        if not math.isfinite(self.lag):
-            raise wrong("lag", "must be a number", self.lag)
         size = len(self.noise)
         square = size > 0 and all(len(row) == size for row in self.noise)
         if not square or not _is_covariance(self.noise):
@@ -95,8 +95,11 @@ _NUMBERS = (
     "rate_variance",
     "rate_noise",
     "residual_variance",
-    "lag",
 )
+
+
+def _count(read: Mapping[str, object], name: str) -> int:
+    return int(read_number(required(read, name), name, 0))
 
 
 def _is_covariance(matrix: Sequence[Sequence[float]]) -> bool:

@@ -14,6 +14,9 @@ from typing import ClassVar
 from piod.jobs.job import Job, Option, Options, Unit
 from piod.restarts import NEVER
 
+ANSWERED_S = 0.1
+"""In which whoever woke it gets the answer, before it ends."""
+
 SOURCE = Option("source_of_event", "text", "who asks for it, for the history")
 
 
@@ -47,6 +50,7 @@ class PumpAction(Job):
         runs, self._begun = self._begun, None
         if runs is None:
             self._log.warning("what was left when it fell asleep is not pumped")
+            await self._unit.clock.sleep(ANSWERED_S)
             return
         async with runs:
             await self.go_on(runs)

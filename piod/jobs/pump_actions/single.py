@@ -15,6 +15,7 @@ from piod.errors import BadRequest
 from piod.jobs.job import Option, Options, OptionValue, Unit
 from piod.jobs.liquids import PumpRole
 from piod.jobs.pump_actions.action import SOURCE, PumpAction
+from piod.jobs.pump_rate import LONGEST_S
 from piod.jobs.pumping import Pump, PumpRun, open_pump
 
 AMOUNTS = ("ml", "duration", "continuously")
@@ -28,7 +29,7 @@ class SinglePump(PumpAction):
     role: ClassVar[PumpRole]
     options = (
         Option("ml", "float", "volume, mL; needs an active calibration"),
-        Option("duration", "float", "time to pump for, s"),
+        Option("duration", "float", "time to pump for, s", maximum=LONGEST_S),
         Option("continuously", "boolean", "pump until stopped, or until the vial may be full"),
         SOURCE,
     )
@@ -42,7 +43,7 @@ class SinglePump(PumpAction):
     @classmethod
     def parse_options(cls, given: Mapping[str, object]) -> dict[str, OptionValue]:
         parsed = super().parse_options(given)
-        amounts = [name for name in AMOUNTS if parsed.get(name) not in (None, False)]
+        amounts = [name for name in AMOUNTS if name in parsed and parsed[name] is not False]
         if len(amounts) != 1:
             got = f"got {' and '.join(amounts)}" if amounts else "got none"
             raise BadRequest(

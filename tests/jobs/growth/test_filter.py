@@ -183,13 +183,28 @@ def test_a_rate_that_lags_catches_up_whatever_number_of_photodiodes(
     assert worst_rate_error(sensors, interval_h, 1.5, notices_lag=False) > 0.1
 
 
-def turbidostat(overriding: bool, seed: int, dose_ml: float) -> tuple[float, float]:
-    """Root mean square errors: of the OD in the three readings after a dose, of the rate."""
+def turbidostat(
+    overriding: bool,
+    seed: int,
+    dose_ml: float,
+    *,
+    bubbly_doses: bool = False,
+    notices_lag: bool = True,
+) -> tuple[float, float]:
+    """Root mean square errors: of the OD in the three readings after a dose, of the rate.
+
+    ``bubbly_doses`` let the four readings after each see 3 % more.
+    """
     culture = Culture(seed, bubbles=0.002)
-    filter_ = growth_filter(0.005**2, overriding=overriding, rate_per_h=0.5)
+    filter_ = growth_filter(
+        0.005**2, overriding=overriding, notices_lag=notices_lag, rate_per_h=0.5
+    )
     since_dose, od_errors, rate_errors = 99, [], []
     for k in range(5 * 720):
-        growth = filter_.step(culture.read(), INTERVAL_H, dosed=since_dose == 0)
+        seen = culture.read()["1"]
+        if bubbly_doses and since_dose < 4:
+            seen *= 1.03
+        growth = filter_.step({"1": seen}, INTERVAL_H, dosed=since_dose == 0)
         since_dose += 1
         if k > 720:
             rate_errors.append((growth.rate_per_h - 0.5) ** 2)
@@ -213,6 +228,13 @@ def test_doses_that_override_outliers_are_followed_better_at_no_cost_to_the_rate
     assert overriding < damped / 2
     assert overriding < 0.01
     assert overriding_rate < 1.25 * damped_rate
+
+
+@pytest.mark.parametrize("dose_ml", [1.0, 4.0])
+def test_what_a_dose_stirs_up_is_not_taken_for_a_rate_that_lags(dose_ml: float) -> None:
+    _, rate = turbidostat(True, 1, dose_ml, bubbly_doses=True)
+    _, without = turbidostat(True, 1, dose_ml, bubbly_doses=True, notices_lag=False)
+    assert rate < 1.1 * without
 
 
 def test_a_bubble_moves_neither_od_nor_rate_by_much() -> None:
