@@ -28,6 +28,7 @@ from piod.actors.buses.gpio import GpioBus
 from piod.actors.buses.i2c import BusAccess, I2cBus
 from piod.actors.buses.led import LedBus
 from piod.actors.buses.pwm import PwmBus
+from piod.actors.cluster import ClusterEstimators
 from piod.actors.clock_watch import PATIENCE_S, AwaitTrust, ClockWatch, rebooted_since
 from piod.actors.guardian import Guardian
 from piod.actors.hardware_check import HardwareCheck
@@ -421,6 +422,13 @@ async def build(
             sessions=Sessions(ledger.database),
             calibrations=calibrations,
             estimators=estimators,
+            cluster=ClusterEstimators(
+                unit_name=unit_name,
+                leader_name=leader_name,
+                store=estimators,
+                config=config.current,
+                hold=clock.hold,
+            ),
             jobs=jobs,
             make_unit=make_session_unit,
         )

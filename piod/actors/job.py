@@ -151,6 +151,8 @@ class JobActor(Actor[JobMessage]):
         )
         self._job: Job | None = None
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._started = False
+        """A life that begins asleep is started when it wakes first."""
         self._running: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
 
@@ -185,12 +187,16 @@ class JobActor(Actor[JobMessage]):
             await job.sleep()
             self._set_state("sleeping")
         else:
-            await job.start()
+            await self._start(job)
             self._set_state("ready")
         record.was_ready = True
         self._ready.set_result(None)
         if record.state == "ready":
             self._run(job)
+
+    async def _start(self, job: Job) -> None:
+        await job.start()
+        self._started = True
 
     def _run(self, job: Job) -> None:
         self._running = self.spawn(self._run_to_end(job))
@@ -280,6 +286,8 @@ class JobActor(Actor[JobMessage]):
         self._set_state("sleeping")
 
     async def _wake(self, job: Job) -> None:
+        if not self._started:
+            await self._start(job)
         await job.wake()
         self._record.wants_sleep = False
         self._set_state("ready")

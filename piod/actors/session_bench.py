@@ -19,7 +19,7 @@ from piod.actors.gate import Admit
 from piod.actors.job import JobRecord
 from piod.actors.jobs import Jobs
 from piod.calibrations.estimators import FusedEstimator
-from piod.calibrations.protocols.turn import Artifact, Routine
+from piod.calibrations.protocols.turn import Artifact, Cluster, Routine
 from piod.calibrations.store import CalibrationStore, EstimatorStore
 from piod.calibrations.writing import artifact_text
 from piod.clock import Clock
@@ -86,6 +86,7 @@ class Workshop:
     sessions: Sessions
     calibrations: CalibrationStore
     estimators: EstimatorStore
+    cluster: Cluster
     jobs: Ref[Jobs]
     make_unit: MakeSessionUnit
 
@@ -138,6 +139,10 @@ class SessionBench:
 
     def _note(self, progress: float) -> None:
         self.progress = progress
+
+    @property
+    def cluster(self) -> Cluster:
+        return self._workshop.cluster
 
     async def exists(self, artifact_type: type[Artifact], device: str, name: str) -> bool:
         store = self._store(issubclass(artifact_type, FusedEstimator))

@@ -20,7 +20,15 @@ from dataclasses import dataclass
 from typing import TypeVar, assert_never, cast
 
 from piod.actors.actor import Actor, Message, Ref
-from piod.actors.session import Abort, Advance, SessionActor, SessionView, Show, StepFailed, no_session
+from piod.actors.session import (
+    Abort,
+    Advance,
+    SessionActor,
+    SessionView,
+    Show,
+    StepFailed,
+    no_session,
+)
 from piod.actors.session_bench import Workshop
 from piod.actors.supervisor import Child, Supervisor
 from piod.calibrations.protocols.engine import begin
@@ -144,7 +152,9 @@ class CalibrationSessions(Actor[SessionsMessage]):
             raise
         except Exception as error:  # a plugin's protocol may raise anything
             log.exception("the protocol %s has a bug", protocol.name)
-            raise StepFailed(f"{protocol.name} cannot be started: its protocol has a bug") from error
+            raise StepFailed(
+                f"{protocol.name} cannot be started: its protocol has a bug"
+            ) from error
         await self._workshop.sessions.put(session)
         log.info(
             "calibration session %s begins: %s of %s", session.session_id, protocol.name, device

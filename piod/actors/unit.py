@@ -8,7 +8,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from piod.actors.actor import Life, Ref
 from piod.actors.buses.bus import ASK_TIMEOUT_S, AllReleased
@@ -108,6 +108,7 @@ class JobUnit:
         self._model = model
         self._volumes = volumes
         self._clock = clock
+        self._light = _Light(life, hub, clock)
 
     @property
     def clock(self) -> Clock:
@@ -209,9 +210,10 @@ class JobUnit:
         if not 0 <= at <= LATEST_UNIX_S:
             raise ValueError(f"a reading of {kind} cannot have been taken at {at} Unix seconds")
         _check_text_of_reading(kind, channel, details)
-        self._hub.publish(
-            ReadingTaken(self._record.identity, kind, float(value), channel, details, at)
-        )
+        reading = ReadingTaken(self._record.identity, kind, float(value), channel, details, at)
+        if kind == "led":
+            self._light.note(reading)
+        self._hub.publish(reading)
 
     async def lease_pcb_led(self) -> DigitalOutput:
         line = self._wiring.led_pin
@@ -273,6 +275,7 @@ class JobUnit:
         """See :meth:`piod.jobs.job.Unit.errand`; its outputs are off at once, then confirmed."""
         errand = self.part(publish)
         errand._life = life = Life(self._life.name)
+        errand._light = _Light(life, self._hub, self._clock)
         self._life.at_end(life.end)
         try:
             yield errand
@@ -328,6 +331,27 @@ class _ReactorLimits(Limits):
     """The limits of the unit's model, with its key."""
 
     key: ModelKey | None
+
+
+class _Light:
+    """The light that a life records: its end, too, which nobody else would record."""
+
+    def __init__(self, life: Life, hub: Hub, clock: Clock) -> None:
+        self._life = life
+        self._hub = hub
+        self._clock = clock
+        self._last: dict[str | None, ReadingTaken] = {}
+        """By channel."""
+
+    def note(self, reading: ReadingTaken) -> None:
+        if not self._last:
+            self._life.at_end(self._end)
+        self._last[reading.channel] = reading
+
+    def _end(self) -> None:
+        for last in self._last.values():
+            if last.value:
+                self._hub.publish(replace(last, value=0.0, at=self._clock.time()))
 
 
 class _Events:

@@ -90,7 +90,7 @@ class AdmitDose(Message["VolumeLedger", None]):
 
     Asked again with the same ``dose_id`` it is the same dose. It ends with ``life``, having
     moved what it can have moved; and with ``unwanted``, having moved nothing, which the asker
-    ends if it does not get the answer.
+    ends if it is refused, or gets no answer in time.
     """
 
     dose_id: str
@@ -191,7 +191,7 @@ class VolumeLedger(Actor[VolumesMessage]):
                 return None
             case AdmitDose():
                 self._admit(message)
-                return self.later(self._keep_intent(message.dose_id))
+                return self.later(self._flush())
             case FinishDose(dose_id, moved):
                 return self._finish(dose_id, moved)
             case ChangeVolumes(experiment, values):
@@ -269,14 +269,6 @@ class VolumeLedger(Actor[VolumesMessage]):
             request.life.at_last(lambda: self._owner_ended(request.life))
         self._doses_of[request.life].add(dose_id)
         request.unwanted.at_end(lambda: self._withdraw(dose_id))
-
-    async def _keep_intent(self, dose_id: str) -> None:
-        try:
-            await self._flush()
-        except PiodError:
-            # refused, so nothing is pumped; the intent may have gone with another's flush
-            self._withdraw(dose_id)
-            raise
 
     def _finish(self, dose_id: str, moved: Amount) -> Awaitable[Amount]:
         if dose_id in self._admitted:

@@ -18,6 +18,7 @@ from typing import ClassVar
 from piod.calibrations.curves import AkimaCurve, BrokenCurve, CurveError, SplineCurve
 from piod.calibrations.fields import (
     Fields,
+    InvalidRecord,
     parse_fields,
     read_choice,
     read_curve,
@@ -194,7 +195,24 @@ def parse_estimator(text: str) -> FusedEstimator:
 
     Whether its curves can be evaluated is not checked. Raises InvalidRecord.
     """
-    raw = parse_fields(text, "the estimator")
+    return _estimator(parse_fields(text, "the estimator"))
+
+
+def estimator_from_json(told: object) -> FusedEstimator:
+    """The estimator that a unit has told as JSON; see :func:`parse_estimator`."""
+    if not isinstance(told, dict):
+        raise InvalidRecord(f"an estimator must be a JSON object, got {type(told).__name__}")
+    raw: dict[str, object] = {str(key): value for key, value in told.items()}
+    created_at = raw.get("created_at")
+    if isinstance(created_at, str):
+        try:
+            raw["created_at"] = datetime.fromisoformat(created_at)
+        except ValueError as error:
+            raise InvalidRecord(f"created_at is no time: {created_at[:80]!r}") from error
+    return _estimator(raw)
+
+
+def _estimator(raw: Fields) -> FusedEstimator:
     kinds = (FusedEstimator.estimator_type,)
     read_choice(required(raw, "estimator_type"), "estimator_type", kinds)
     unit = "calibrated_on_pioreactor_unit"

@@ -487,7 +487,11 @@ class Job(ABC):
         """
 
     async def sleep(self) -> None:  # noqa: B027 # not every job holds an output
-        """Outputs to 0; the leases stay."""
+        """Outputs to 0; the leases stay.
+
+        A job that is restarted asleep is not started before: :meth:`start` comes first when
+        it wakes, then :meth:`wake`.
+        """
 
     async def wake(self) -> None:  # noqa: B027
         """From sleep back to ready; :meth:`run` follows."""

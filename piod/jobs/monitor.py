@@ -2,16 +2,22 @@
 
 It belongs to the daemon, which runs it from its start. At its start and every
 ``[monitor.config] self_check_interval_hours`` it looks at the network, the disk, the CPU's
-temperature, the voltage of the PWM rail, and what health tells. What is wrong is logged,
-and blinked on the LED of the PCB: once 2 s on, then as many short blinks as its code:
+temperature, the chips of the HAT, the photodiodes, the voltage of the PWM rail, the heating
+PCB, and what health tells. What is wrong is logged, and blinked on the LED of the PCB: once
+2 s on, then as many short blinks as its code:
 
-====  ==========================  ====  ====================
+====  ==========================  ====  ====================================
 code  meaning                     code  meaning
-====  ==========================  ====  ====================
-1     no network                  6     CPU too hot
-3     the disk is almost full     7     voltage problem
-4     the stirrer has stalled
-====  ==========================  ====  ====================
+====  ==========================  ====  ====================================
+1     no network                  5     an input of an ADC is too high
+3     the disk is almost full     6     the CPU or the heating PCB is too hot
+4     the stirrer has stalled     7     voltage problem
+====  ==========================  ====  ====================================
+
+4, and 5 while OD is read, are blinked at once. A HAT or a heating PCB that is missing has
+no code: it is logged, and the four double flashes that say "all is well" are left out. Of
+upstream's codes there is no 8, web server offline: the server is the process that this
+runs in, and systemd's watchdog ends it when it hangs.
 
 It is no safety function: the heater's interlock is in its bus, and the watchdog is
 systemd's. Source: handbook jobs-and-hardware §2.11.
@@ -28,8 +34,10 @@ from piod.config import Config
 from piod.errors import BadRequest, PiodError
 from piod.events import JsonValue, SettingPublished
 from piod.host import HostReport
+from piod.hw.ports import Sample
 from piod.jobs.instruments import DigitalOutput
 from piod.jobs.job import Job, Options, Setting, Unit
+from piod.jobs.od.light import Glare, glare
 from piod.restarts import FOR_EVER
 
 FIRST_CHECK_S = 5.0
@@ -48,12 +56,19 @@ RAIL_DIVIDER = 0.134
 RAIL_STEP_VOLTS = 0.05
 """It is not known more exactly."""
 
-NO_NETWORK, DISK_ALMOST_FULL, STIRRING_FAILED, TOO_HOT, LOW_VOLTAGE = 1, 3, 4, 6, 7
+NO_NETWORK, DISK_ALMOST_FULL, STIRRING_FAILED = 1, 3, 4
+INPUT_TOO_HIGH, TOO_HOT, LOW_VOLTAGE = 5, 6, 7
+
+TOO_BRIGHT = ("too much light", "end of its ADC's range", "ADC may be harmed")
+"""How od_reading's ``problem`` tells of an input that is too high."""
 
 Pattern = Sequence[tuple[bool, float]]
 """Levels of the LED and how long each lasts, seconds."""
 
 ALL_IS_WELL: Pattern = 4 * ((True, 0.14), (False, 0.14), (True, 0.14), (False, 0.45))
+
+Problem = tuple[int | None, str]
+"""What is wrong: its code, if it has one, and in words."""
 
 VERSIONS = ("app", "hat", "firmware", "hat_serial", "rpi_machine")
 
@@ -107,7 +122,7 @@ class Monitor(Job):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._tell_statistics())
             tasks.create_task(self._check_again_and_again())
-            tasks.create_task(self._look_for_stalls())
+            tasks.create_task(self._follow_jobs())
             if self._button_enabled:
                 tasks.create_task(self._listen_to_button())
 
@@ -154,44 +169,62 @@ class Monitor(Job):
     async def _check_again_and_again(self) -> None:
         await self._clock.sleep(FIRST_CHECK_S)
         while True:
-            codes = await self._check()
-            await self._blink(*([blinks_of(code) for code in codes] or [ALL_IS_WELL]))
+            problems = await self._check()
+            codes = [code for code, _ in problems if code is not None]
+            well = [] if problems else [ALL_IS_WELL]
+            await self._blink(*map(blinks_of, dict.fromkeys(codes)), *well)
             await self._clock.sleep(self._check_every_s)
 
-    async def _check(self) -> list[int]:
-        """Look at everything; the codes of what is wrong."""
+    async def _check(self) -> list[Problem]:
+        """Look at everything; what is wrong."""
         report = await self._unit.host.examine()
         self._publish_report(report)
-        volts = await self._measure_rail()
-        codes = []
-        for code, problem in _problems(report, volts):
-            codes.append(code)
-            self._log.warning("%s", problem)
-        for problem in await self._unit.health():
-            self._log.warning("health: %s", problem)
-        return codes
-
-    async def _measure_rail(self) -> float | None:
-        adc = self._unit.adc
-        if RAIL_SIGNAL not in adc.signals:
-            return None
+        problems = [*_of_computer(report)]
         try:
-            [sample] = await adc.sample([(0.0, RAIL_SIGNAL)])
+            adc = self._unit.adc
+            looks = await adc.sample([(0.0, signal) for signal in adc.signals])
+            samples = dict(zip(adc.signals, looks, strict=True))
         except PiodError as error:
-            self._log.warning("the voltage of the PWM rail is not known: %s", error.message)
+            problems.append((None, f"the chips of the HAT do not answer: {error.message}"))
+        else:
+            problems += _of_photodiodes(samples)
+            problems += _of_rail(report, self._rail_volts(samples))
+        problems += await self._of_heating_pcb()
+        for _, problem in problems:
+            self._log.warning("%s", problem)
+        for told in await self._unit.health():
+            self._log.warning("health: %s", told)
+        return problems
+
+    async def _of_heating_pcb(self) -> list[Problem]:
+        try:
+            celsius = await self._unit.thermometer.read_celsius()
+        except PiodError as error:
+            return [(None, f"the heating PCB does not answer: {error.message}")]
+        if celsius <= self._unit.limits.max_temp_to_disable_heating:
+            return []
+        return [(TOO_HOT, f"the heating PCB is at {celsius:g} °C")]
+
+    def _rail_volts(self, samples: Mapping[str, Sample]) -> float | None:
+        if RAIL_SIGNAL not in samples:
             return None
-        volts = round(sample.volts / RAIL_DIVIDER / RAIL_STEP_VOLTS) * RAIL_STEP_VOLTS
+        rail_volts = samples[RAIL_SIGNAL].volts / RAIL_DIVIDER
+        volts = round(rail_volts / RAIL_STEP_VOLTS) * RAIL_STEP_VOLTS
         now = timestamp(self._clock.time())
         self._unit.publish("voltage_on_pwm_rail", {"voltage": round(volts, 2), "timestamp": now})
         return volts
 
     # -- LED and button -----------------------------------------------------------
 
-    async def _look_for_stalls(self) -> None:
+    async def _follow_jobs(self) -> None:
         async for event in self._unit.events():
             match event:
                 case SettingPublished(job, "stalled", True) if job.job_name == "stirring":
                     await self._blink(blinks_of(STIRRING_FAILED))
+                case SettingPublished(job, "problem", str(problem)) if (
+                    job.job_name == "od_reading" and any(words in problem for words in TOO_BRIGHT)
+                ):
+                    await self._blink(blinks_of(INPUT_TOO_HIGH))
 
     async def _listen_to_button(self) -> None:
         button = self._unit.button
@@ -230,13 +263,26 @@ class Monitor(Job):
         await self._light(False)
 
 
-def _problems(report: HostReport, rail_volts: float | None) -> Iterator[tuple[int, str]]:
+def _of_computer(report: HostReport) -> Iterator[Problem]:
     if report.ipv4 is None:
         yield NO_NETWORK, "the unit has no network address"
     if report.disk_usage_percent > DISK_FULL_PERCENT:
         yield DISK_ALMOST_FULL, f"{report.disk_usage_percent:g} % of the disk are in use"
     if report.cpu_celsius is not None and report.cpu_celsius > CPU_HOT_CELSIUS:
         yield TOO_HOT, f"the CPU is at {report.cpu_celsius:g} °C"
+
+
+def _of_photodiodes(samples: Mapping[str, Sample]) -> Iterator[Problem]:
+    for signal, sample in samples.items():
+        is_photodiode = signal.startswith("pd")
+        if is_photodiode and (sample.saturated or glare(sample.volts) is not Glare.NONE):
+            yield (
+                INPUT_TOO_HIGH,
+                f"photodiode {signal[2:]} reads {sample.volts:.2f} V: keep light away from it",
+            )
+
+
+def _of_rail(report: HostReport, rail_volts: float | None) -> Iterator[Problem]:
     supply_is_weak = report.under_voltage is not False  # not every computer tells
     if rail_volts is not None and rail_volts <= RAIL_LOW_VOLTS and supply_is_weak:
         yield (

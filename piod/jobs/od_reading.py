@@ -138,11 +138,11 @@ class OdReadingJob(Job):
         """What is wanted; None: to be chosen at the start."""
         self._snapshot = snapshot
         self._complaints = Complaints(unit.log, unit.clock)
-        self._initialised = False
         self._due_s: float | None = None
         """When the next reading begins, monotonic; None: none has been planned yet."""
         self._begun_s: float | None = None
         """When the last one began, or should have."""
+        self._is_running = False
         self._wake_up = asyncio.Event()
         self._problem: str | None = None
         """As published."""
@@ -174,25 +174,24 @@ class OdReadingJob(Job):
             )
         await self._meter.start(self._percent)
         self._percent = self._meter.percent
-        self._initialised = True
         self._publish("ir_led_intensity", self._percent)
 
     async def run(self) -> None:
-        self._plan()
-        while True:
-            await self._wait_until_due()
-            if not await self._take() or self._snapshot:
-                return
-            await self._settle()
-            self._plan_next()
+        self._is_running = True
+        try:
+            self._plan()
+            while True:
+                await self._wait_until_due()
+                if not await self._take() or self._snapshot:
+                    return
+                await self._settle()
+                self._plan_next()
+        finally:
+            self._is_running = False
 
     async def sleep(self) -> None:
         self._publish("schedule", None)
         await self._meter.dark()
-
-    async def wake(self) -> None:
-        if not self._initialised:
-            await self.start()
 
     # -- settings -----------------------------------------------------------------
 
@@ -216,7 +215,8 @@ class OdReadingJob(Job):
         self._publish("interval", interval_s)
         if self._due_s is not None and self._begun_s is not None:
             self._due_s = max(self._begun_s + interval_s, self._clock.monotonic())
-            self._tell_schedule()
+            if self._is_running:  # asleep it reads nothing, so there is nothing to dodge
+                self._tell_schedule()
             self._wake_up.set()
 
     # -- the schedule --------------------------------------------------------------

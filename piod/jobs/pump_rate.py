@@ -166,10 +166,12 @@ def following(flow: Flow, seconds: float) -> Flow:
         if not more_s > 0:
             return NOTHING
         after = flow(seconds + more_s)
+        expected_ml = after.expected_ml - before.expected_ml
+        # of a curve that bends, the shifted bounds may cross it
         return Amount(
-            after.least_ml - before.least_ml,
-            after.expected_ml - before.expected_ml,
-            after.most_ml - before.most_ml,
+            min(after.least_ml - before.least_ml, expected_ml),
+            expected_ml,
+            max(after.most_ml - before.most_ml, expected_ml),
         )
 
     return rest

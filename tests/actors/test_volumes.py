@@ -587,6 +587,7 @@ async def test_an_import_makes_every_volume_unconfirmed(tmp_path: Path, clock) -
         await it.job("another").change({"current_volume_ml": 12})
         assert (await it.volumes()).doubt is None
         assert spread(await it.volumes()) == (0.0, 14.0, 17.0)  # what both say, together
+        assert not await it.store.is_unconfirmed()
 
 
 # -- the hub -----------------------------------------------------------------------------

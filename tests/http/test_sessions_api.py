@@ -288,9 +288,10 @@ async def test_hardware_has_one_owner_and_the_refusal_names_it(
 
 async def test_an_abort_stops_the_pump_at_once_and_answers_the_waiting_advance(unit: Unit) -> None:
     async with priming(unit) as (session_id, waiting):
-        began_s = time.monotonic()
+        began_s, pumping_since_s = time.monotonic(), unit.clock.monotonic()
         answer = await abort(unit, session_id)
         took_s = time.monotonic() - began_s
+        assert unit.clock.monotonic() - pumping_since_s < 60, "it pumped to the end"
         assert pump_duty(unit) == 0
         assert took_s < 0.5  # 100 ms, with slack for a busy machine
         assert answer["step"] is None
@@ -323,7 +324,9 @@ async def test_a_session_is_shown_with_its_progress_while_its_pump_runs(unit: Un
 
 async def test_stopping_all_jobs_stops_the_pump_of_a_session(unit: Unit) -> None:
     async with priming(unit) as (session_id, waiting):
+        since_s = unit.clock.monotonic()
         await unit.post("/unit_api/jobs/stop/all")
+        assert unit.clock.monotonic() - since_s < 60, "it pumped to the end"
         assert pump_duty(unit) == 0
     assert_refusal(waiting.result(), 409, "stopped")
     answer = await shown(unit, session_id)

@@ -358,7 +358,7 @@ async def test_the_loss_of_the_i2c_bus_turns_it_off_within_two_seconds(warm: Uni
 
 async def test_a_stuck_i2c_bus_turns_it_off(warm: Unit) -> None:
     warm.board.faults.add("i2c_stuck", recoverable=False)
-    await until(warm, on=False, within_s=4.1)
+    await until(warm, on=False, within_s=2.1)
     warm.board.faults.clear()
     await assert_off_for(warm)
 
@@ -465,3 +465,36 @@ async def test_a_board_that_cools_after_a_hot_job_and_one_that_is_missing_trip_n
     looked_after.board.faults.add("chip_missing", address=SENSOR)
     await looked_after.clock.sleep(600)
     assert not any("heater" in problem for problem in await problems(looked_after))
+
+
+async def test_the_loss_of_the_pwm_bus_trips_and_when_it_is_back_the_heater_goes_off(
+    warm: Unit,
+) -> None:
+    warm.board.faults.add("device_missing", bus="pwm")
+    await warm.clock.sleep(4)
+    assert duty(warm) > 0, "nobody can turn it off"
+    assert "could not be driven" in await interlock(warm)
+    assert any("not confirmed to be off" in problem for problem in await problems(warm))
+    warm.board.faults.clear()
+    for _ in range(100):
+        if duty(warm) == 0:
+            break
+        await asyncio.sleep(0.05)  # a device that is missing is looked for in wall time
+    await assert_off_for(warm)
+
+
+@pytest.mark.long  # what goes down waits for outputs that are not confirmed to be off
+async def test_a_heater_that_cannot_be_turned_off_ends_the_machine_when_it_gets_too_hot(
+    looked_after: Unit,
+) -> None:
+    await heating(looked_after)
+    looked_after.board.faults.add("heater_stuck")  # as what cannot be driven may do
+    looked_after.board.faults.add("device_missing", bus="pwm")
+    await until_hotter(looked_after, 85.1)
+    await looked_after.clock.sleep(64)
+    for _ in range(200):
+        if looked_after.power:
+            break
+        await asyncio.sleep(0.05)  # jobs get some wall time to turn their outputs off
+    assert "power_off" in looked_after.power
+    looked_after.board.faults.clear()

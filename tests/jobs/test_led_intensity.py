@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from piod.actors.buses.bus import RevokeAll
 from tests.unit import Unit
 
 FULL = 100 * 255 / 257
@@ -175,11 +176,39 @@ async def test_its_changes_are_kept_in_the_history_of_the_experiment(unit: Unit)
     assert taken[0].details == {"source_of_event": "UI"}
 
 
+@pytest.mark.parametrize("end", ["stop", "crash"])
+async def test_the_end_of_its_light_is_kept_however_it_ends(unit: Unit, end: str) -> None:
+    from piod.events import ReadingTaken
+
+    with unit.daemon.hub.subscribe() as events:
+        await unit.run("led_intensity", options={"A": 50, "B": 5})
+        await unit.run("led_intensity", options={"B": 0})
+        await unit.clock.sleep(10)
+        ended_at = unit.clock.time()
+        if end == "stop":
+            await unit.post("/unit_api/jobs/stop", {"job_name": "led_intensity"})
+        else:
+            bus: Any = unit.daemon.buses["led"]
+            await bus.ask(RevokeAll("a test wants the job to crash"), timeout=5)
+            await unit.clock.sleep(0.01)
+        events.close()
+        taken = [event async for event in events if isinstance(event, ReadingTaken)]
+    assert [(each.channel, each.value) for each in taken] == [
+        ("A", 50),
+        ("B", 5),
+        ("B", 0),
+        ("A", 0),
+    ]
+    assert taken[-1].at == pytest.approx(ended_at, abs=0.05)
+    assert taken[-1].details == taken[0].details
+
+
 async def test_no_log_leaves_them_out(unit: Unit) -> None:
     from piod.events import ReadingTaken
 
     with unit.daemon.hub.subscribe() as events:
         await unit.run("led_intensity", options={"A": 50, "no_log": None})
+        await unit.post("/unit_api/jobs/stop", {"job_name": "led_intensity"})
         events.close()
         assert not [event async for event in events if isinstance(event, ReadingTaken)]
 

@@ -134,6 +134,44 @@ async def test_what_is_wrong_is_logged_and_blinked(
         assert any(record.levelname == "WARNING" for record in warnings)
 
 
+@pytest.mark.parametrize("address", [0x2C, 0x4F])
+async def test_a_hat_or_a_heating_pcb_that_is_missing_is_told_and_nothing_looks_well(
+    watched: Unit, caplog: pytest.LogCaptureFixture, address: int
+) -> None:
+    watched.board.faults.add("chip_missing", address=address)
+    assert not [seconds for level, seconds in await blinks(watched, 12) if level]
+    told = [r.message for r in caplog.records if r.name == "piod.jobs.monitor"]
+    part = "the chips of the HAT do" if address == 0x2C else "the heating PCB does"
+    assert [f"0x{address:02X}" in text for text in told if f"{part} not answer" in text] == [True]
+    assert (await monitor(watched))["$state"] == "ready"
+
+
+async def test_a_chip_that_refuses_once_looks_well(watched: Unit) -> None:
+    watched.board.faults.add("nack", address=0x2C, count=1)
+    assert len([seconds for level, seconds in await blinks(watched, 10) if level]) == 8
+
+
+async def test_a_heating_pcb_that_is_too_hot_is_blinked(watched: Unit) -> None:
+    watched.board.faults.add("temperature_stuck", celsius=80.5)
+    assert await error_code(watched) == 6
+
+
+async def test_too_much_light_on_a_photodiode_is_blinked(watched: Unit) -> None:
+    watched.board.patch({"vial": {"standard_od": 11.0}})
+    await watched.run("led_intensity", options={"A": 80})
+    assert await error_code(watched) == 5
+
+
+async def test_too_much_light_while_od_is_read_is_blinked_at_once(watched: Unit) -> None:
+    await watched.clock.sleep(20)
+    await watched.run("od_reading")
+    await watched.clock.sleep(6)
+    watched.board.patch({"vial": {"standard_od": 11.0}})
+    steps = [seconds for level, seconds in await blinks(watched, 15) if level]
+    assert len([seconds for seconds in steps if seconds < 0.4]) >= 5
+    assert steps[0] > 1.5
+
+
 async def test_it_checks_again_every_twelve_hours(watched: Unit, host: FakeHost) -> None:
     await watched.clock.sleep(60)
     host.report = replace(WELL, cpu_celsius=85.0)

@@ -373,6 +373,20 @@ async def test_sleep_is_dark_and_waking_keeps_to_the_schedule(
         assert max(map(abs, late)) < 0.05
 
 
+async def test_a_new_interval_while_it_sleeps_plans_no_reading_until_it_wakes(
+    tmp_path: Path, clock: SimulatedClock
+) -> None:
+    async with running_unit(tmp_path, clock, config_ini=USUAL) as unit:
+        job_id = await unit.run("od_reading")
+        await clock.sleep(12)
+        await unit.change(job_id, state="sleeping")
+        await unit.change(job_id, interval=8)
+        assert "schedule" not in await unit.settings("od_reading")
+        await unit.change(job_id, state="ready")
+        schedule = json.loads((await unit.settings("od_reading"))["schedule"])
+        assert schedule["interval_s"] == 8
+
+
 async def test_stop_in_the_middle_of_a_reading_turns_the_ir_led_off_at_once(
     tmp_path: Path, clock: SimulatedClock
 ) -> None:

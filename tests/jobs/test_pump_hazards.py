@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -238,14 +239,22 @@ async def test_sleep_in_the_middle_of_a_dose_turns_the_pump_off_at_once(unit: Un
     await assert_off_for(unit)
 
 
-@pytest.mark.parametrize("after_s", [0.5, 5, 10.5])
+@pytest.mark.parametrize("after_s", [0.5, 5.2, 10.3])
 async def test_sleep_in_the_middle_of_a_circulation_turns_both_pumps_off_at_once(
-    unit: Unit, after_s: float
+    unit: Unit, after_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await calibrate_all(unit)
     job_id = await pump(unit, "circulate_media", duration=60)
     await unit.clock.sleep(after_s)
-    await unit.change(job_id, state="sleeping")
+    kept = VolumeStore.keep
+
+    async def keep(store: VolumeStore, *rows: Any, **more: Any) -> None:
+        assert duties(unit) == ALL_OFF, "none waits for the disk"
+        await kept(store, *rows, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VolumeStore, "keep", keep)
+        assert (await unit.change(job_id, state="sleeping"))[0] == 200
     assert duties(unit) == ALL_OFF
     await assert_counted(unit, "waste")
     await assert_off_for(unit, 20)
@@ -335,6 +344,35 @@ async def test_a_stop_at_any_instant_of_a_start_leaves_nothing_on_and_nothing_un
     await pump(unit, "add_media", ml=(17.9 - now["highest"]) / 1.03)  # no other is on its way
     await idle(unit)
     await assert_counted(unit)
+
+
+class Fickle(Feeder):
+    """Gives up doses that have hardly begun."""
+
+    job_name = "fickle"
+
+    async def run(self) -> None:
+        media = await open_pump(self._unit, "media")
+        for turns in (*range(30), *range(30, 400, 7)):
+            dosing = asyncio.ensure_future(media.dose(0.001, source="fickle"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            dosing.cancel()
+            await asyncio.wait({dosing})
+            assert dosing.cancelled() or dosing.exception() is None
+        await media.dose(0.1, source="fickle")
+
+
+async def test_a_dose_given_up_at_any_instant_leaves_no_lease_and_nothing_uncounted(
+    tmp_path: Path, clock: SimulatedClock
+) -> None:
+    async with bench(tmp_path, clock, kinds={**JOBS, "fickle": Fickle}) as unit:
+        await calibrate_all(unit)
+        job_id = await pump(unit, "fickle")
+        await idle(unit)
+        assert (await row(unit, job_id))["state"] == "disconnected"
+        assert duties(unit) == ALL_OFF
+        await assert_counted(unit)
 
 
 # -- the hardware --------------------------------------------------------------------------

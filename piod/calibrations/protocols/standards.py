@@ -2,17 +2,31 @@
 
 The person puts one standard after the other into the reactor and types its OD600 in; the blank
 comes last. Each channel gets a curve from OD600 to volts, as the device of its angle; the
-device ``od`` stands for all of them. Source: handbook unit-api §4.6.
+device ``od`` stands for all of them. What was seen is judged after each standard; what only the
+blank shows, such as a curve that turns, is shown at ``confirm_fit``, where it may be kept or
+mended: a session without such doubts never comes there. Source: handbook unit-api §4.6.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from piod.calibrations.charts import Series, chart, table
 from piod.calibrations.devices import OD, od_device
 from piod.calibrations.fits import Fit, spline_auto
-from piod.calibrations.protocols.inputs import Choice, Number
+from piod.calibrations.protocols.inputs import Choice, Number, YesNo
+from piod.calibrations.protocols.light import (
+    PHOTODIODES,
+    angle_map,
+    angles_of,
+    angles_there,
+    keep_light,
+    photodiodes_of,
+    reference_of,
+    refuse_auto_intensity,
+    refuse_too_fast,
+)
 from piod.calibrations.protocols.protocol import CalibrationProtocol, NotNow, refuse_while_running
 from piod.calibrations.protocols.steps import Action, Step, image, name_steps
 from piod.calibrations.protocols.turn import Data, Facts, Turn, View
@@ -30,13 +44,9 @@ from piod.config import Config
 from piod.errors import BadRequest
 from piod.events import JsonValue
 from piod.jobs.calibrating import od_standards
-from piod.jobs.calibrating.od_standards import OdStandard, OdStandardSeen
-from piod.jobs.calibrating.photometer import Reference
+from piod.jobs.calibrating.od_standards import OdStandard
 from piod.jobs.stirring_settings import SECTION as STIRRING_SECTION
 
-PHOTODIODES = "od_config.photodiode_channel"
-OD_SECTION = "od_reading.config"
-REFERENCE = "REF"
 FALLING_ANGLE = "180"
 """There, denser is darker."""
 USUAL_RPM, MOST_RPM = 500.0, 10_000.0
@@ -46,28 +56,6 @@ AGAIN, BLANK = "record another standard", "continue to blank"
 PLACE = image("place-standard.svg", "A vial with a standard and a stir bar, above the reactor")
 PLACE_BLANK = image("place-blank.svg", "A vial of clear medium with a stir bar, above the reactor")
 MEASURING = image("measuring.svg", "A vial in the reactor, in the light of the IR LED")
-
-
-def photodiode_angles(config: Config) -> dict[str, str]:
-    """Angle by channel, of the photodiodes that see the culture."""
-    channels = config.items(PHOTODIODES)
-    return {channel: seen for channel, seen in sorted(channels.items()) if seen in ANGLES}
-
-
-def refuse_auto_intensity(config: Config) -> None:
-    """Raises NotNow: a calibration holds for one intensity of the IR LED."""
-    if config.text(OD_SECTION, "ir_led_intensity", "") == "auto":
-        raise NotNow(
-            "ir_led_intensity is auto; a calibration holds for one intensity of the IR LED",
-            remediation=f"Set a number as ir_led_intensity in [{OD_SECTION}], such as 80.",
-        )
-
-
-def angles_of(view: View) -> dict[str, str]:
-    """Angle by channel."""
-    angles = view.data["channel_angle_map"]
-    assert isinstance(angles, dict)
-    return {channel: str(angle) for channel, angle in angles.items()}
 
 
 def volts_of(view: View) -> dict[str, list[float]]:
@@ -95,28 +83,24 @@ async def name_settled(turn: Turn) -> str:
     return "channel_confirm" if len(angles_of(turn)) > 1 else "rpm_input"
 
 
-async def measure(turn: Turn, od600: float) -> OdStandardSeen:
+async def settle_rpm(turn: Turn) -> str:
+    refuse_too_fast(turn.number("rpm"))
+    return "place_standard"
+
+
+async def measure(turn: Turn, od600: float) -> None:
     """See the standard in the vial, and add it to the data."""
-    light = turn.data.get("reference")
-    reference = None
-    if isinstance(light, dict):
-        percent, volts = light["percent"], light["volts"]
-        assert isinstance(percent, int | float)
-        assert volts is None or isinstance(volts, int | float)
-        reference = Reference(percent, volts)
-    request = OdStandard(turn.number("rpm"), angles_of(turn), reference)
+    request = OdStandard(turn.number("rpm"), angles_of(turn), reference_of(turn))
     seen = await turn.run(od_standards.run, request)
-    turn.data["reference"] = {"percent": seen.reference.percent, "volts": seen.reference.volts}
-    turn.data["ir_led_intensity"] = seen.ir_led_intensity
+    keep_light(turn, seen.reference, seen.ir_led_intensity)
     before = volts_of(turn)
     volts_by_channel = {channel: [*before[channel], seen.volts[channel]] for channel in before}
     keep(turn, [*turn.numbers("od600_values"), od600], volts_by_channel)
-    return seen
 
 
 async def measure_standard(turn: Turn) -> str:
     od600 = turn.number("od600_value")
-    if od600 in turn.numbers("od600_values"):
+    if any(math.isclose(od600, before) for before in turn.numbers("od600_values")):
         raise BadRequest(
             f"od600_value: a standard of OD600 {od600:g} has been measured already",
             remediation="Enter the OD600 of the vial that is in the reactor; to measure the same "
@@ -131,11 +115,15 @@ async def choose_next(turn: Turn) -> str:
 
 
 async def redo_last(turn: Turn) -> str:
-    ods = turn.numbers("od600_values")
-    if not ods:
+    if not turn.numbers("od600_values"):
         raise BadRequest("action redo_last: there is no standard yet that could be done again")
-    keep(turn, ods[:-1], {channel: seen[:-1] for channel, seen in volts_of(turn).items()})
+    drop_last(turn)
     return "place_standard"
+
+
+def drop_last(turn: Turn) -> None:
+    ods = turn.numbers("od600_values")
+    keep(turn, ods[:-1], {channel: seen[:-1] for channel, seen in volts_of(turn).items()})
 
 
 async def measure_blank(turn: Turn) -> str:
@@ -144,15 +132,24 @@ async def measure_blank(turn: Turn) -> str:
     refuse_blocking(judge_blank(od600, standards))
     refuse_blocking(judge_number_of_standards([*standards, od600]))
     await measure(turn, od600)
-    return await finish(turn)
+    verdicts = judge_curves(turn, fit_all(turn))
+    refuse_blocking(verdicts)
+    return "confirm_fit" if verdicts else await finish(turn)
+
+
+async def confirm(turn: Turn) -> str:
+    if turn.flag("keep"):
+        return await finish(turn)
+    drop_last(turn)
+    return "another_standard"
 
 
 async def finish(turn: Turn) -> str:
-    """Fit all channels, then save each, then complete."""
+    """Save the curves of all channels, then complete."""
     ods, volts, angles = turn.numbers("od600_values"), volts_of(turn), angles_of(turn)
-    fits = {channel: spline_auto(ods, volts[channel]) for channel in angles}
-    verdicts = {channel: judge(turn, channel, fits[channel]) for channel in angles}
-    refuse_blocking([each for one in verdicts.values() for each in one])
+    fits = fit_all(turn)
+    few = judge_number_of_standards(ods)
+    verdicts = {channel: [*few, *judge(turn, channel, fits[channel])] for channel in angles}
     links: list[JsonValue] = []
     for channel, angle in angles.items():
         calibration = OD600Calibration(
@@ -182,29 +179,51 @@ async def finish(turn: Turn) -> str:
     )
 
 
+def fit_all(view: View) -> dict[str, Fit]:
+    """The curve of each channel through all that it saw. Raises UnusablePoints."""
+    ods = view.numbers("od600_values")
+    return {channel: spline_auto(ods, seen) for channel, seen in volts_of(view).items()}
+
+
 def judge(view: View, channel: str, fit: Fit | None = None) -> list[Verdict]:
     """What is odd about what a channel saw so far, and about its curve once there is one."""
     angle = angles_of(view)[channel]
     falling = angle == FALLING_ANGLE
     ods, volts = view.numbers("od600_values"), volts_of(view)[channel]
     found = judge_standards(ods, volts, f"{angle}°", falling=falling)
-    if fit is not None:
-        found += judge_number_of_standards(ods)
-        found += judge_rising(fit, "OD600", "V", falling=falling)
-    return found
+    return found if fit is None else found + judge_rising(fit, "OD600", "V", falling=falling)
+
+
+def judge_curves(view: View, fits: Mapping[str, Fit]) -> list[Verdict]:
+    return [verdict for channel, fit in fits.items() for verdict in judge(view, channel, fit)]
 
 
 def doubts(view: View) -> str:
-    return told([verdict for channel in angles_of(view) for verdict in judge(view, channel)])
+    """What is odd about the standards, with the blank that is to come counted as one."""
+    found = [verdict for channel in angles_of(view) for verdict in judge(view, channel)]
+    return told([*judge_number_of_standards([*view.numbers("od600_values"), -1.0]), *found])
 
 
-def drawn(view: View) -> Data:
-    """What every channel saw so far; nothing before the first standard."""
+def doubts_of_curves(view: View) -> str:
+    return (
+        f"{told(judge_curves(view, fit_all(view)))}\n"
+        "Keep the curves as they are, or go back: then the last standard or the blank can be "
+        "measured again, or others beside them."
+    )
+
+
+def drawn_curves(view: View) -> Data:
+    return drawn(view, fit_all(view))
+
+
+def drawn(view: View, fits: Mapping[str, Fit] | None = None) -> Data:
+    """What every channel saw so far, and its curve; nothing before the first standard."""
+    curves = {channel: fit.curve for channel, fit in (fits or {}).items()}
     ods, volts = view.numbers("od600_values"), volts_of(view)
     if not ods:
         return {}
     series = [
-        Series(channel, f"Channel {channel}, {angle}°", ods, volts[channel])
+        Series(channel, f"Channel {channel}, {angle}°", ods, volts[channel], curves.get(channel))
         for channel, angle in angles_of(view).items()
     ]
     return {"chart": chart("Voltage by OD600", "OD600", "V", series)}
@@ -245,16 +264,14 @@ class Standards(CalibrationProtocol):
 
     @classmethod
     def devices_of(cls, config: Config) -> Sequence[str]:
-        there = photodiode_angles(config).values()
+        there = angles_there(config).values()
         single = [od_device(angle) for angle in ANGLES[:3] if angle in there]
         return [*single, OD] if len(single) > 1 else single
 
     @classmethod
     def takes(cls, device: str, config: Config) -> bool:
         # of one photodiode, "all" is offered to nobody, but may be asked for
-        return device in cls.devices_of(config) or (
-            device == OD and bool(photodiode_angles(config))
-        )
+        return device in cls.devices_of(config) or (device == OD and bool(angles_there(config)))
 
     @classmethod
     def describe(cls, device: str) -> dict[str, str]:
@@ -266,16 +283,15 @@ class Standards(CalibrationProtocol):
         config = facts.config
         refuse_auto_intensity(config)
         refuse_while_running(facts, "stirring", "od_reading")
-        if REFERENCE not in config.items(PHOTODIODES).values():
+        photodiodes = photodiodes_of(config)
+        if photodiodes.reference is None:
             raise NotNow(
                 "no photodiode looks at the IR LED itself (REF), so its light is not known",
                 remediation=f"Name the channel of the reference in [{PHOTODIODES}], such as 1=REF.",
             )
         wanted = device.removeprefix(OD)
         channels = {
-            channel: angle
-            for channel, angle in photodiode_angles(config).items()
-            if wanted in ("", angle)
+            channel: angle for channel, angle in photodiodes.angles.items() if wanted in ("", angle)
         }
         if not channels:
             raise NotNow(
@@ -289,7 +305,7 @@ class Standards(CalibrationProtocol):
                 remediation=f"Leave one of them out of [{PHOTODIODES}].",
             )
         return {
-            "channel_angle_map": dict[str, JsonValue](channels),
+            "channel_angle_map": angle_map(channels),
             "channel_summary": ", ".join(f"{c}: {angle}°" for c, angle in channels.items()),
             "devices_for_name_check": list[JsonValue](
                 sorted(od_device(angle) for angle in channels.values())
@@ -333,7 +349,7 @@ class Standards(CalibrationProtocol):
             fields=lambda view: (
                 Number("rpm", "Speed (RPM)", default=view.data["rpm"], minimum=0, maximum=MOST_RPM),
             ),
-            then="place_standard",
+            then=settle_rpm,
         ),
         Step(
             "place_standard",
@@ -383,5 +399,14 @@ class Standards(CalibrationProtocol):
                 **drawn(view),
             },
             then=measure_blank,
+        ),
+        Step(
+            "confirm_fit",
+            "form",
+            "Are these curves right?",
+            doubts_of_curves,
+            fields=(YesNo("keep", "Keep them", default=False),),
+            metadata=drawn_curves,
+            then=confirm,
         ),
     )

@@ -60,7 +60,7 @@ class Step:
     hardware, once the person goes on, or of the person."""
 
     id: str
-    type: StepType
+    type: FromView[StepType]
     title: FromView[str]
     body: FromView[str] = ""
     fields: FromView[tuple[Field, ...]] = ()
@@ -85,7 +85,7 @@ class Step:
         fields: list[JsonValue] = [each.view() for each in self.fields_now(view)]
         return {
             "step_id": self.id,
-            "step_type": self.type,
+            "step_type": _now(self.type, view),
             "title": _now(self.title, view),
             "body": _now(self.body, view),
             "fields": fields,

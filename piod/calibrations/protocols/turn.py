@@ -3,7 +3,7 @@
 - :class:`View`: to render a step: the device, what the session knows so far, the time.
 - :class:`Turn`: to take a step: a view with the inputs just accepted, whose changes of the
   data count once the step is done, and with what may be asked of the world
-  (:meth:`Turn.run`, :meth:`Turn.save`, :meth:`Turn.exists`).
+  (:meth:`Turn.run`, :meth:`Turn.save`, :meth:`Turn.exists`, :attr:`Turn.cluster`).
 
 A step does nothing to the world but through its turn. So a protocol can be run, and tested,
 on any :class:`Bench`.
@@ -11,7 +11,7 @@ on any :class:`Bench`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeAlias, TypeVar
@@ -99,8 +99,32 @@ class View:
         return self.data.get(key) is True
 
 
+class Cluster(Protocol):
+    """The fused OD estimators of this unit and of others. Each raises a PiodError in time."""
+
+    async def units(self) -> Sequence[str]:
+        """The units that may have one: this one first, then the others by name.
+
+        This one alone when the leader does not say which others there are.
+        """
+        ...
+
+    async def estimator_names(self, unit_name: str) -> Sequence[str]:
+        """Those that ``unit_name`` has, sorted."""
+        ...
+
+    async def estimator(self, unit_name: str, name: str) -> FusedEstimator:
+        """One of them."""
+        ...
+
+
 class Bench(Protocol):
     """What a turn reaches the world through. Each raises a PiodError when it is refused."""
+
+    @property
+    def cluster(self) -> Cluster:
+        """What other units have."""
+        ...
 
     async def run(self, routine: Routine[Q, R], request: Q) -> R:
         """Measure; what was on for it is off when this returns or raises."""
@@ -132,6 +156,11 @@ class Turn(View):
         Raises its refusal; the step can be taken again then.
         """
         return await self.bench.run(routine, request)
+
+    @property
+    def cluster(self) -> Cluster:
+        """The fused OD estimators of this unit and of others."""
+        return self.bench.cluster
 
     async def exists(self, artifact_type: type[Artifact], device: str, name: str) -> bool:
         """Whether ``device`` has a calibration (or estimator) of that name."""
