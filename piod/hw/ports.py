@@ -239,6 +239,10 @@ class AnalogInputs(Protocol):
         """
         ...
 
+    def sampling_s(self, plan: Sequence[tuple[float, str]]) -> float:
+        """How long :meth:`sample` takes with that plan, when nothing else wants the bus."""
+        ...
+
     def full_scale_volts(self, signal: str) -> float:
         """Above it a sample is saturated, at the present gain."""
         ...

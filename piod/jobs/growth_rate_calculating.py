@@ -2,7 +2,8 @@
 
 Fed by the event hub with the OD readings of ``od_reading`` in its own experiment, or with
 the fused ones where there are such. The first readings of an experiment are its measure:
-their mean, less the blank of ``od_blank``, is a normalised OD of 1, once and for all. Then
+their mean, less the blank of ``od_blank``, is a normalised OD of 1, once and for all: as
+long as OD is by the same calibration, or by none. Then
 an extended Kalman filter follows (:mod:`piod.jobs.growth.filter`). What it knows is kept,
 and goes on after a restart.
 
@@ -17,7 +18,6 @@ nothing; no event is lost under load; a clock that is set changes no interval.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from piod.clock import Timer, timestamp
@@ -31,6 +31,7 @@ from piod.jobs.growth.filter import (
     GrowthFilter,
     Sensor,
 )
+from piod.jobs.growth.kept import KeptFilter, Measure, other_units, read_units
 from piod.jobs.growth.normalisation import (
     LEAST_READINGS,
     Normalisation,
@@ -38,7 +39,7 @@ from piod.jobs.growth.normalisation import (
     UnusableReadings,
     read_by_channel,
 )
-from piod.jobs.growth.passes import FUSED_CHANNEL, OdPass, PassCollector, Source
+from piod.jobs.growth.passes import FUSED_CHANNEL, OdPass, PassCollector, Source, Units
 from piod.jobs.growth.state import FilterState
 from piod.jobs.job import Job, Option, Options, Setting, Unit
 from piod.jobs.od.photodiodes import CHANNELS, Photodiodes, signal_of
@@ -52,8 +53,9 @@ STALE_INTERVALS = 10.0
 OLDEST_S = 30.0
 """From the instant of a reading to its arrival, at most."""
 
-STATISTICS, FILTER, BLANKS = "od_statistics", "growth_filter", "od_blank"
-"""Keys of the memory; the last is the job od_blank's."""
+STATISTICS, FILTER = "od_statistics", "growth_filter"
+BLANKS, BLANK_UNITS = "od_blank", "od_blank_units"
+"""Keys of the memory; the latter are the job od_blank's."""
 
 
 def sensors_of(config: Config) -> list[Sensor]:
@@ -91,8 +93,8 @@ class GrowthRateCalculating(Job):
         unit: Unit,
         *,
         clears: bool,
-        statistics: tuple[Source, OdStatistics] | None,
-        kept: _Kept | None,
+        measure: Measure | None,
+        kept: KeptFilter | None,
     ) -> None:
         config = unit.config
         self._unit = unit
@@ -108,10 +110,12 @@ class GrowthRateCalculating(Job):
             SAMPLES,
             minimum=LEAST_READINGS,
         )
-        self._statistics = statistics
+        self._measure = measure
         self._kept = kept
         self._settings_for(1.0)  # a wrong configuration is refused now
         self._source: Source | None = None
+        self._units: Units | None = None
+        """Of the readings that come in."""
         self._fused_seen = False
         self._od_job: str | None = None
         self._to_skip = 0
@@ -131,15 +135,15 @@ class GrowthRateCalculating(Job):
 
     @classmethod
     async def create(cls, unit: Unit, options: Options) -> GrowthRateCalculating:
-        statistics = _read_statistics(unit, await unit.memory.recall(STATISTICS))
-        kept = _Kept.read(unit, await unit.memory.recall(FILTER))
+        measure = Measure.read(unit.log, await unit.memory.recall(STATISTICS))
+        kept = KeptFilter.read(unit.log, await unit.memory.recall(FILTER))
         # what a restarted job has kept itself, it goes on with
         own = unit.peers.settings(cls.job_name)
         restarted = own is not None and own.get("restarts") not in (None, 0)
         if options.get("ignore_cache") is True and not restarted:
             kept = None
         clears = options.get("clear_cache") is True
-        return cls(unit, clears=clears, statistics=statistics, kept=kept)
+        return cls(unit, clears=clears, measure=measure, kept=kept)
 
     async def start(self) -> None:
         if self._clears:
@@ -186,15 +190,17 @@ class GrowthRateCalculating(Job):
         if od_pass.job_id != self._od_job:
             self._od_job = od_pass.job_id
             self._to_skip = SKIPPED
-            self._source, self._fused_seen = None, False
+            self._source, self._units, self._fused_seen = None, None, False
         self._expect_readings()
         if self._source is None and self._is_skipped(od_pass):
             return
         if self._source is None:
             self._source = "od_fused" if self._fused_seen else "od"
-            self._use_kept_measure(self._source)
         if od_pass.source != self._source:
             return
+        if od_pass.units != self._units:
+            self._units = od_pass.units
+            self._use_kept_measure(od_pass)
         if self._normalisation is None:
             await self._sample(od_pass)
         elif self._to_skip:
@@ -216,22 +222,26 @@ class GrowthRateCalculating(Job):
 
     # -- the measure of OD --------------------------------------------------------
 
-    def _use_kept_measure(self, source: Source) -> None:
+    def _use_kept_measure(self, od_pass: OdPass) -> None:
         self._samples = []
-        if self._statistics is None:
+        measure = self._measure
+        if measure is None:
             return
-        channels = {sensor.channel for sensor in self._sensors_of(source)}
-        kept_source, statistics = self._statistics
-        if kept_source != source or statistics.mean.keys() != channels:
-            self._log.warning(
-                "the kept measure of OD is of other photodiodes: it is taken anew from the next "
-                "%d readings",
-                self._samples_needed,
-            )
-            self._statistics = self._kept = self._normalisation = self._filter = None
+        if measure.source != od_pass.source or measure.statistics.mean.keys() != od_pass.od.keys():
+            other = "photodiodes"
+        elif other_units(measure.units, od_pass.units):
+            other = "calibrations"
+        else:
+            return
+        self._log.warning(
+            "the kept measure of OD is of other %s: it is taken anew from the next %d readings",
+            other,
+            self._samples_needed,
+        )
+        self._measure = self._kept = self._normalisation = self._filter = None
 
     async def _sample(self, od_pass: OdPass) -> None:
-        if self._statistics is None:
+        if self._measure is None:
             self._samples.append(od_pass.od)
             if len(self._samples) < self._samples_needed:
                 return
@@ -242,19 +252,18 @@ class GrowthRateCalculating(Job):
             except UnusableReadings as error:
                 self._log.warning("%s; the next readings are tried", error.message)
                 return
-            self._statistics = (od_pass.source, statistics)
+            self._measure = Measure(od_pass.source, statistics, od_pass.units)
             self._is_new_measure = True
             self._to_skip = SKIPPED
-            kept: JsonValue = {"source": od_pass.source, "statistics": statistics.to_json()}
-            await self._memory.keep(STATISTICS, kept)
+            await self._memory.keep(STATISTICS, self._measure.json)
             self._log.info("the OD of this experiment is measured against %s", statistics.mean)
-        source, statistics = self._statistics
-        blanks = await self._blanks() if source == "od" else {}
+        measure = self._measure
+        blanks = await self._blanks(od_pass.units) if measure.source == "od" else {}
         try:
-            normalisation = Normalisation(statistics, blanks)
+            normalisation = Normalisation(measure.statistics, blanks)
         except UnusableReadings as error:
             self._log.warning("%s; it is taken anew", error.message)
-            self._statistics = None
+            self._measure = None
             return
         if normalisation.ignored_blanks:
             self._log.warning(
@@ -265,15 +274,23 @@ class GrowthRateCalculating(Job):
         if not self._is_new_measure:
             self._calculate(od_pass, normalisation)
 
-    async def _blanks(self) -> Mapping[str, float]:
+    async def _blanks(self, units: Units) -> Mapping[str, float]:
         kept = await self._memory.recall(BLANKS)
         if kept is None:
             return {}
         try:
-            return read_by_channel(kept, BLANKS)
+            blanks = read_by_channel(kept, BLANKS)
+            blank_units = read_units(await self._memory.recall(BLANK_UNITS))
         except BadRequest as error:
             self._log.warning("the kept blank is not used: %s", error.message)
             return {}
+        if other_units(blank_units, units):
+            self._log.warning(
+                "the kept blank is not used: it was measured with other calibrations. Run od_blank "
+                "again before the next experiment."
+            )
+            return {}
+        return blanks
 
     # -- the filter ---------------------------------------------------------------
 
@@ -334,7 +351,9 @@ class GrowthRateCalculating(Job):
         unit.record("growth_rate", rate, at=od_pass.at)
         unit.record("od_filtered", od, at=od_pass.at)
         channels = [sensor.channel for sensor in self._sensors_of(od_pass.source)]
-        self._memory.keep_later(FILTER, _Kept(od_pass.source, channels, od_pass.at, state).json)
+        self._memory.keep_later(
+            FILTER, KeptFilter(od_pass.source, channels, od_pass.at, state).json
+        )
 
     # -- circumstances ------------------------------------------------------------
 
@@ -399,60 +418,3 @@ class GrowthRateCalculating(Job):
         if not self._complained:
             self._log.warning("%s", problem)
             self._complained = True
-
-
-class _Kept:
-    """The filter as it is kept: its state, of which readings, and when."""
-
-    def __init__(self, source: Source, channels: list[str], at: float, state: FilterState) -> None:
-        self.source = source
-        self.channels = channels
-        self.at = at
-        self.state = state
-
-    @property
-    def json(self) -> JsonValue:
-        return {
-            "source": self.source,
-            "channels": list(self.channels),
-            "at": self.at,
-            "state": self.state.to_json(),
-        }
-
-    @classmethod
-    def read(cls, unit: Unit, value: JsonValue) -> _Kept | None:
-        """What ``json`` gave; None, said in the log, for anything else."""
-        match value:
-            case None:
-                return None
-            case {
-                "source": ("od" | "od_fused") as source,
-                "channels": [*channels],
-                "at": int() | float() as at,
-                "state": state,
-            } if math.isfinite(at):
-                try:
-                    read = FilterState.from_json(state)
-                except BadRequest as error:
-                    unit.log.warning("the kept state of growth is not used: %s", error.message)
-                    return None
-                if len(read.noise) == len(channels):
-                    return cls(source, [str(channel) for channel in channels], at, read)
-                unit.log.warning("the kept state of growth is of other photodiodes: not used")
-            case _:
-                unit.log.warning("the kept state of growth cannot be read: it begins anew")
-        return None
-
-
-def _read_statistics(unit: Unit, value: JsonValue) -> tuple[Source, OdStatistics] | None:
-    match value:
-        case None:
-            return None
-        case {"source": ("od" | "od_fused") as source, "statistics": statistics}:
-            try:
-                return source, OdStatistics.from_json(statistics)
-            except BadRequest as error:
-                unit.log.warning("the kept measure of OD is not used: %s", error.message)
-        case _:
-            unit.log.warning("the kept measure of OD cannot be read: it is taken anew")
-    return None

@@ -21,7 +21,7 @@ from piod.jobs.od_reading import intensity_from
 from piod.jobs.stirring import Stirring
 from piod.restarts import NEVER
 
-BLANKS = "od_blank"
+BLANKS, BLANK_UNITS = "od_blank", "od_blank_units"
 """In the experiment's memory: ``{"2": 0.0152}``, as od_reading would have published it."""
 INTERVAL_S = 1.5
 USUAL_SAMPLES, LEAST_SAMPLES, MOST_SAMPLES = 30, 5, 1000
@@ -92,6 +92,7 @@ class OdBlank(Job):
 
     async def run(self) -> None:
         if self._meter is None:
+            await self._unit.memory.keep(BLANK_UNITS, None)
             await self._unit.memory.keep(BLANKS, None)
             self._log.info("the blank of experiment %s is forgotten", self._unit.experiment)
             return
@@ -131,6 +132,7 @@ class OdBlank(Job):
 
     async def _measure(self, meter: OdMeter) -> None:
         seen: dict[str, list[float]] = {}
+        units: dict[str, JsonValue] = {}
         failed = 0
         due_s = self._clock.monotonic()
         while min(map(len, seen.values()), default=0) < self._n_samples:
@@ -154,12 +156,14 @@ class OdBlank(Job):
             for name, od in ods.items():
                 if od is not None:
                     seen.setdefault(name, []).append(od)
-        await self._keep(seen)
+                    units[name] = reading.channels[name].calibration_name
+        await self._keep(seen, units)
 
-    async def _keep(self, seen: dict[str, list[float]]) -> None:
+    async def _keep(self, seen: dict[str, list[float]], units: dict[str, JsonValue]) -> None:
         means: dict[str, JsonValue] = {
             name: round(trimmed_mean(values), 8) for name, values in sorted(seen.items())
         }
+        await self._unit.memory.keep(BLANK_UNITS, units)
         await self._unit.memory.keep(BLANKS, means)
         self._publish("means", means)
         for name, mean in means.items():

@@ -31,7 +31,7 @@ from piod.jobs.od.complaints import Complaints
 from piod.jobs.od.light import INTENSE_PERCENT
 from piod.jobs.od.meter import SECTION, ChannelReading, FakeMeter, Meter, OdMeter, OdReading
 from piod.jobs.od.photodiodes import CHANNELS
-from piod.jobs.od.reader import READING_S, TooBright
+from piod.jobs.od.reader import TooBright
 
 LEAST_INTERVAL_S = 1.0
 MAX_INTERVAL_S = 86_400.0
@@ -248,7 +248,7 @@ class OdReadingJob(Job):
         self._due_s = due_s
 
     def _schedule(self, first_s: float) -> OdSchedule:
-        return OdSchedule(first_s, self._interval_s, READING_S)
+        return OdSchedule(first_s, self._interval_s, self._meter.reading_s)
 
     def _tell_schedule(self) -> None:
         if self._snapshot or self._due_s is None:
@@ -338,7 +338,9 @@ class OdReadingJob(Job):
             self._publish("ods", {"timestamp": at, "ods": ods})
         if reading.fused is not None:
             self._publish("od_fused", {"timestamp": at, "od_fused": reading.fused})
-            self._unit.record("od_fused", reading.fused, at=reading.at)
+            self._unit.record(
+                "od_fused", reading.fused, at=reading.at, estimator=reading.estimator_name
+            )
         elif "estimator" in reading.troubles:
             self._publish("od_fused", None)
         if reading.brightness is not None and self._taken % BRIGHTNESS_EACH == 0:
@@ -367,7 +369,7 @@ class OdReadingJob(Job):
         }
 
     def _record(self, kind: str, value: float, reading: OdReading, one: ChannelReading) -> None:
-        calibrated = kind == "od" and one.calibrated is not None
-        self._unit.record(
-            kind, value, one.channel, at=reading.at, angle=one.angle, calibrated=calibrated
-        )
+        details: dict[str, JsonValue] = {"angle": one.angle, "calibrated": False}
+        if kind == "od" and one.calibrated is not None:
+            details.update(calibrated=True, calibration=one.calibration_name)
+        self._unit.record(kind, value, one.channel, at=reading.at, **details)

@@ -188,7 +188,7 @@ async def test_the_runs_are_planned_by_the_tracer_and_drawn_as_they_come(unit: U
         ({"target_device": 5, "protocol_name": "duration_based"}, ["target_device"]),
         ({"target_device": "stirring", "protocol_name": "duration_based"}, ["dc_based"]),
         ({"target_device": "../etc", "protocol_name": "duration_based"}, ["target_device"]),
-        ({"target_device": "od90", "protocol_name": "standards"}, ["target_device", "od90"]),
+        ({"target_device": "od7", "protocol_name": "standards"}, ["target_device", "od7"]),
     ],
 )
 async def test_a_wrong_start_is_400_with_the_field(

@@ -15,7 +15,10 @@ from typing import Any
 import pytest
 
 from piod.clock import SimulatedClock
-from piod.events import ReadingTaken
+from piod.errors import StorageFull
+from piod.events import JsonValue, ReadingTaken
+from piod.jobs.od.meter import FIRST_REFERENCE
+from piod.storage.memory import ExperimentMemory
 from tests.unit import Unit, running_unit
 
 USUAL = "[leds]\nA=IR\nC=white\n[od_reading.config]\nref_normalization=unity\n"
@@ -223,6 +226,83 @@ async def test_another_intensity_moves_no_od(tmp_path: Path, clock: SimulatedClo
             [truth_volts(0.5)] * len(readings.values()), rel=0.02
         )
         assert (await published(unit, "od2"))["ir_led_intensity"] == 50
+
+
+@pytest.mark.parametrize("offset_s", [0.0, 0.2, 0.5], ids=["first", "looking", "last"])
+async def test_another_intensity_moves_no_od_though_the_first_reading_at_it_fails(
+    tmp_path: Path, clock: SimulatedClock, offset_s: float
+) -> None:
+    async with od_unit(tmp_path, clock) as (unit, readings):
+        job_id = await unit.run("od_reading")
+        await clock.sleep(62)
+        for percent in (40, 90):
+            taken = len(readings.values())
+            await unit.change(job_id, ir_led_intensity=percent)
+            while unit.plant.optics.levels[IR] == 0:
+                await clock.sleep(0.005)
+            await clock.sleep(offset_s)
+            await fault(unit, "chip_missing", address=RP2040)
+            await clock.sleep(2)
+            assert len(readings.values()) == taken
+            assert "none was taken" in (await unit.settings("od_reading"))["problem"]
+            await unit.request("DELETE", "/simulator/faults")
+            await fault(unit, "bubbles", probability=0)
+            await clock.sleep(30)
+            now = readings.values()[taken:]
+            assert len(now) >= 5
+            assert now == pytest.approx([truth_volts(0.5)] * len(now), rel=0.03)
+
+
+async def test_the_first_ref_is_kept_though_the_disk_was_full_when_it_was_read(
+    tmp_path: Path, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep, refusals = ExperimentMemory.keep, 0
+
+    async def full_twice(self: ExperimentMemory, key: str, value: JsonValue) -> None:
+        nonlocal refusals
+        if key == FIRST_REFERENCE and refusals < 2:
+            refusals += 1
+            raise StorageFull("the disk is full")
+        await keep(self, key, value)
+
+    monkeypatch.setattr(ExperimentMemory, "keep", full_twice)
+    async with od_unit(tmp_path, clock) as (unit, readings):
+        await unit.run("od_reading")
+        await clock.sleep(2)
+        assert len(readings.values()) == 1, "a reading is not lost for it"
+        assert "the disk is full" in (await unit.settings("od_reading"))["problem"]
+        await clock.sleep(20)
+        assert "problem" not in await unit.settings("od_reading")
+        await unit.post("/unit_api/jobs/stop", {"job_name": "od_reading"})
+        seen = len(readings.values())
+        await unit.run("od_reading", options={"ir_led_intensity": 40})
+        await clock.sleep(60)
+        now = statistics.fmean(readings.values()[seen:])
+        assert now == pytest.approx(truth_volts(0.5), rel=0.01)
+
+
+@pytest.mark.parametrize(("hat", "settle_s"), [("1.2", 0.125), ("1.0", 0.125), ("1.0", 0.25)])
+async def test_no_reading_takes_longer_than_its_schedule_says(
+    tmp_path: Path, clock: SimulatedClock, hat: str, settle_s: float
+) -> None:
+    told = f"duration_between_led_off_and_od_reading={settle_s}\n"
+    async with od_unit(tmp_path, clock, hat_version=hat, config_ini=USUAL + told) as (unit, _):
+        await put_in(unit, 2.0)
+        await unit.run("od_reading")
+        await clock.sleep(12)
+        schedule = await published(unit, "schedule")
+        for od in (2.0, 0.1):  # at last a drop, which is looked into
+            await put_in(unit, od)
+            while unit.plant.optics.levels[IR] == 0:
+                await clock.sleep(0.005)
+            began_s = ended_s = clock.monotonic()
+            while clock.monotonic() - began_s < 3:
+                if unit.plant.optics.levels[IR] > 0:
+                    ended_s = clock.monotonic()
+                await clock.sleep(0.005)
+            took_s = ended_s - began_s
+            assert 0.5 < took_s <= schedule["reading_s"]
+        assert took_s > schedule["reading_s"] - 0.3, "and it does not say far too long"
 
 
 async def test_auto_intensity_suits_the_brightest_signal(

@@ -63,16 +63,7 @@ class Signals(AnalogInputs):
         return tuple(self._inputs)
 
     async def sample(self, plan: Sequence[tuple[float, str]]) -> Sequence[Sample]:
-        wanted: dict[Adc, list[Look]] = {}
-        order: list[Adc] = []
-        before_s = 0.0
-        for offset_s, signal in plan:
-            if not offset_s >= before_s:
-                raise ValueError(f"a plan cannot go back to {offset_s} s")
-            before_s = offset_s
-            adc, number = self._input(signal)
-            wanted.setdefault(adc, []).append(Look(offset_s, number))
-            order.append(adc)
+        wanted = self._looks(plan)
         delay_s = max([await adc.prepare() for adc in wanted], default=0.0)
         if delay_s:
             for looks in wanted.values():
@@ -84,7 +75,23 @@ class Signals(AnalogInputs):
         for (_, adc), answer in zip(steps, got, strict=True):
             answers[adc].append(answer)
         samples = {adc: iter(adc.samples(looks, answers[adc])) for adc, looks in wanted.items()}
-        return [next(samples[adc]) for adc in order]
+        return [next(samples[self._input(signal)[0]]) for _, signal in plan]
+
+    def sampling_s(self, plan: Sequence[tuple[float, str]]) -> float:
+        steps = [step for adc, looks in self._looks(plan).items() for step in adc.steps(looks)]
+        return max((step.offset_s for step in steps), default=0.0)
+
+    def _looks(self, plan: Sequence[tuple[float, str]]) -> dict[Adc, list[Look]]:
+        """The part of ``plan`` that each ADC has."""
+        wanted: dict[Adc, list[Look]] = {}
+        before_s = 0.0
+        for offset_s, signal in plan:
+            if not offset_s >= before_s:
+                raise ValueError(f"a plan cannot go back to {offset_s} s")
+            before_s = offset_s
+            adc, number = self._input(signal)
+            wanted.setdefault(adc, []).append(Look(offset_s, number))
+        return wanted
 
     def full_scale_volts(self, signal: str) -> float:
         adc, number = self._input(signal)

@@ -60,6 +60,8 @@ class OdReading:
     """Intensity of the IR LED."""
     channels: Mapping[str, ChannelReading]
     fused: float | None
+    estimator_name: str | None
+    """Of the active estimator."""
     brightness: float | None
     """Of the IR LED, as REF sees it; None: there is no REF."""
     troubles: Mapping[str, str]
@@ -76,6 +78,11 @@ class Meter(Protocol):
 
     @property
     def percent(self) -> float: ...
+
+    @property
+    def reading_s(self) -> float:
+        """The longest that a reading takes."""
+        ...
 
     async def start(self, percent: float | None) -> None:
         """Get ready; None: choose the intensity."""
@@ -119,6 +126,10 @@ class OdMeter:
         self._tracker = tracker
         self._first_percent = first_percent
         """Of the IR LED, when the first REF was read; None: OD does not refer to one."""
+        self._first_to_keep: JsonValue = None
+        """The first REF as the experiment is to remember it, until it does."""
+        self._followed_percent: float | None = None
+        """Of the IR LED, as the tracker knows it: REF is expected to be that bright."""
         self._standards = standards
         self._memory = memory
         self._penalizer = smoothing_penalizer if smooth else 0.0
@@ -169,6 +180,10 @@ class OdMeter:
     def percent(self) -> float:
         return self._reader.percent
 
+    @property
+    def reading_s(self) -> float:
+        return self._reader.reading_s
+
     async def start(self, percent: float | None) -> None:
         await self._reader.initialise(percent)
 
@@ -198,6 +213,7 @@ class OdMeter:
             self.percent,
             channels,
             self._fused(channels, troubles),
+            None if self._standards.estimator is None else self._standards.estimator.estimator_name,
             None if self._tracker is None else self._tracker.brightness,
             troubles,
         )
@@ -213,8 +229,9 @@ class OdMeter:
         tracker, reference = self._tracker, self._photodiodes.reference
         if tracker is None or reference is None:
             return
-        if light.relit != 1.0:
-            tracker.relight(light.relit)
+        if self._followed_percent is not None and light.real_percent != self._followed_percent:
+            tracker.relight(light.real_percent / self._followed_percent)
+        self._followed_percent = light.real_percent
         volts = light.volts.get(reference)
         if volts is None:
             why = light.untrusted[reference]
@@ -224,9 +241,22 @@ class OdMeter:
                 "the light of the IR LED is unsteady, its last steady brightness is used"
             )
         if tracker.first is not None and self._first_percent is None:
-            self._first_percent = self._reader.real_percent
-            kept: JsonValue = {"volts": tracker.first.volts, "percent": self._first_percent}
-            await self._memory.keep(FIRST_REFERENCE, kept)
+            self._first_percent = light.real_percent
+            self._first_to_keep = {"volts": tracker.first.volts, "percent": self._first_percent}
+        if self._first_to_keep is not None:
+            await self._keep_first(troubles)
+
+    async def _keep_first(self, troubles: dict[str, str]) -> None:
+        """A disk that refuses costs no reading: it is tried again at the next one."""
+        try:
+            await self._memory.keep(FIRST_REFERENCE, self._first_to_keep)
+        except PiodError as refusal:
+            troubles["first REF"] = (
+                f"the first REF of the experiment is not kept yet, which later OD would refer to: "
+                f"{refusal.message}"
+            )
+        else:
+            self._first_to_keep = None
 
     def _channel(
         self, name: str, angle: str, volts: float, troubles: dict[str, str]
@@ -303,6 +333,10 @@ class FakeMeter:
     def percent(self) -> float:
         return self._percent
 
+    @property
+    def reading_s(self) -> float:
+        return 1.0  # as usual
+
     async def start(self, percent: float | None) -> None:
         self._percent = 80.0 if percent is None else percent
 
@@ -325,4 +359,4 @@ class FakeMeter:
             )
             for name, angle in self._angles.items()
         }
-        return OdReading(self._clock.time(), self._percent, channels, None, None, {})
+        return OdReading(self._clock.time(), self._percent, channels, None, None, None, {})

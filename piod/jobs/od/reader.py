@@ -1,8 +1,8 @@
 """Voltages of the photodiodes in the light of the IR LED: one reading after the other.
 
-A reading takes at most :data:`READING_S`: the other LEDs go dark, the IR LED on, 40
-samples of each photodiode as one timed list, the IR LED off. It is told by nothing but
-its leases and parts; a reading that fails (BusError) leaves the IR LED off, or says that
+A reading takes at most :attr:`PhotodiodeReader.reading_s`: the other LEDs go dark, the IR
+LED on, 40 samples of each photodiode as one timed list, the IR LED off. It is told by
+nothing but its leases and parts; a reading that fails (BusError) leaves the IR LED off, or says that
 it could not turn it off by failing again at :meth:`PhotodiodeReader.dark`.
 
 What cannot be trusted is never handed on as a voltage (:attr:`Light.untrusted`):
@@ -38,8 +38,8 @@ from piod.jobs.od.photodiodes import Photodiodes, signal_of
 from piod.jobs.od.sampling import READING, TUNING, SamplingPlan
 from piod.jobs.od.signal import TimedVolts, choose_hum_hz, mean_volts, signal_volts
 
-READING_S = 1.0
-"""The longest that a reading takes, from the first LED that changes to the last."""
+SWITCHING_S = 0.15
+"""What a reading takes beside waiting for the light and looking: to switch LEDs and gains."""
 DARK_SETTLE_S = 0.3
 """The RP2040 smooths its inputs over 0.04 s: after so long nothing is left of the light."""
 GAIN_KEEP = 0.05
@@ -100,8 +100,8 @@ class Light:
     untrusted: Mapping[str, str]
     bright: Mapping[str, str]
     """What is to be said of channels that see more light than is good."""
-    relit: float
-    """How many times brighter the IR LED was told to be than at the reading before."""
+    real_percent: float
+    """The intensity that the chip made of what it was told."""
 
 
 @dataclass
@@ -166,6 +166,15 @@ class PhotodiodeReader:
         return self._real_percent
 
     @property
+    def reading_s(self) -> float:
+        """The longest that a reading takes, from the first LED that changes to the last.
+
+        That is one with a look into a drop. Some ADCs take longer than their plan.
+        """
+        looks_s = sum(self._adc.sampling_s(self._looks(plan)) for plan in (READING, TUNING))
+        return math.ceil(10 * (looks_s + 2 * self._told.light_settle_s + SWITCHING_S)) / 10
+
+    @property
     def hum_hz(self) -> float | None:
         """The frequency of the mains that is fitted away; None: no ADC here sees it."""
         return self._hum_hz
@@ -206,7 +215,7 @@ class PhotodiodeReader:
         BusError: nothing is known; UnusableSamples; TooBright.
         """
         at = self._clock.time()
-        async with self._lit() as relit:
+        async with self._lit():
             samples = await self._sample(READING)
             timed = self._lifted(samples)
             fresh = {name: mean_volts(found) for name, found in timed.items()}
@@ -216,7 +225,7 @@ class PhotodiodeReader:
         for name in fallen:
             self._channels[name].prior_volts = None  # of a step the reading before knows nothing
         volts, untrusted, bright = self._judge(samples, timed, lying, penalty)
-        return Light(at, volts, untrusted, bright, relit)
+        return Light(at, volts, untrusted, bright, self._real_percent)
 
     async def dark(self) -> None:
         """Turn the IR LED off. BusError: it may be on."""
@@ -232,15 +241,16 @@ class PhotodiodeReader:
         return self._leds.others_dark() if self._told.darken_others else nullcontext()
 
     @asynccontextmanager
-    async def _lit(self) -> AsyncIterator[float]:
-        """The light of the IR LED alone; how many times brighter it is told to be than before.
+    async def _lit(self) -> AsyncIterator[None]:
+        """The light of the IR LED alone.
 
         Who is cancelled is not held up to turn it off: the end of the lease does that, or
         the job that is put to sleep.
         """
         async with self._others_dark():
             try:
-                yield self._expect(await self._shine(self._percent))
+                self._expect(await self._shine(self._percent))
+                yield
             except Exception:  # whatever it is, it must not leave the LED on
                 await self.dark()
                 raise
@@ -251,24 +261,24 @@ class PhotodiodeReader:
         await self._clock.sleep(self._told.light_settle_s)
         return real[self._ir]
 
-    def _expect(self, real_percent: float) -> float:
+    def _expect(self, real_percent: float) -> None:
         """Scale all that is known of the signals to that light."""
         before, self._real_percent = self._real_percent, real_percent
         if before == 0 or real_percent == before:
-            return 1.0
+            return
         factor = real_percent / before
         for channel in self._channels.values():
             channel.relight(factor)
             self._choose_gain(channel)
-        return factor
 
     async def _sample(self, plan: SamplingPlan) -> Mapping[str, Sequence[Sample]]:
         names = list(self._channels)
-        order = [(offset_s, name) for offset_s in plan.offsets_s for name in names]
-        taken = await self._adc.sample(
-            [(at_s, self._channels[name].signal) for at_s, name in order]
-        )
+        taken = await self._adc.sample(self._looks(plan))
         return {name: taken[index :: len(names)] for index, name in enumerate(names)}
+
+    def _looks(self, plan: SamplingPlan) -> Sequence[tuple[float, str]]:
+        signals = [channel.signal for channel in self._channels.values()]
+        return [(offset_s, signal) for offset_s in plan.offsets_s for signal in signals]
 
     async def _look_dim(self) -> tuple[Mapping[str, Sequence[Sample]], float]:
         """Samples in dim light, and by how much full light is brighter."""
