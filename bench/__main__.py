@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from bench import files, footprint, jobs, kernel, requests, simulated_time
+from bench import files, footprint, jobs, kernel, requests, seven_jobs, simulated_time
 from bench.figures import HEADING, line
 from bench.processes import Broken, environment
 
@@ -17,6 +17,7 @@ TOPICS = {
     "footprint": footprint.measure,
     "simulated_time": simulated_time.measure,
     "files": files.measure,
+    "seven_jobs": seven_jobs.measure,
 }
 
 

@@ -79,9 +79,9 @@ def _memory() -> Iterator[Figure]:
             client.await_answer(SETTINGS, lambda answer: b'"$state":"ready"' in answer)
         _request(unit)
         daemon_mib = alone_mib(unit.pid)
-        guard = _child(unit.pid)
-        guard_mib = _rollup_mib(guard, "Pss_Anon")
-        plain = {pid: _rollup_mib(pid, "Pss") for pid in (unit.pid, guard)}
+        guard = child_of(unit.pid)
+        guard_mib = rollup_mib(guard, "Pss_Anon")
+        plain = {pid: rollup_mib(pid, "Pss") for pid in (unit.pid, guard)}
         with Client(unit) as client:
             client.ask("GET", "/unit_api/swagger.json")
         documented_mib = alone_mib(unit.pid)
@@ -137,10 +137,11 @@ def alone_mib(pid: int) -> float:
             file_kib += int(line.split()[1])
         elif mapped and line.startswith("Anonymous:"):
             file_kib -= int(line.split()[1])  # written to: counted with the anonymous ones
-    return _rollup_mib(pid, "Pss_Anon") + file_kib / KIB_PER_MIB
+    return rollup_mib(pid, "Pss_Anon") + file_kib / KIB_PER_MIB
 
 
-def _rollup_mib(pid: int, key: str) -> float:
+def rollup_mib(pid: int, key: str) -> float:
+    """The line ``key`` of what the kernel adds up for ``pid``."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     found = re.search(rf"^{key}:\s+(\d+) kB", text, re.MULTILINE)
     if found is None:
@@ -148,7 +149,7 @@ def _rollup_mib(pid: int, key: str) -> float:
     return int(found[1]) / KIB_PER_MIB
 
 
-def _child(pid: int) -> int:
+def child_of(pid: int) -> int:
     """The only child of ``pid``: the guard."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     if len(children) != 1:

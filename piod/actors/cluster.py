@@ -56,16 +56,20 @@ class ClusterEstimators:
         store: EstimatorStore,
         config: Callable[[], Config],
         hold: Callable[[], AbstractContextManager[None]],
+        workers_timeout_s: float = WORKERS_TIMEOUT_S,
+        estimators_timeout_s: float = ESTIMATORS_TIMEOUT_S,
     ) -> None:
         self._unit_name = unit_name
         self._leader_name = leader_name
         self._store = store
         self._config = config
         self._hold = hold
+        self._workers_timeout_s = workers_timeout_s
+        self._estimators_timeout_s = estimators_timeout_s
 
     async def units(self) -> Sequence[str]:
         try:
-            workers = await self._get(self._leader(), "/api/workers", WORKERS_TIMEOUT_S)
+            workers = await self._get(self._leader(), "/api/workers", self._workers_timeout_s)
             if not isinstance(workers, list):
                 raise UnitUnreachable("the leader's list of workers is no list")
         except PiodError as refusal:
@@ -114,7 +118,7 @@ class ClusterEstimators:
 
     async def _of_unit(self, unit_name: str, rest: str) -> object:
         path = f"/unit_api/estimators/{FUSED_DEVICE}{rest}"
-        return await self._get(self._address(unit_name), path, ESTIMATORS_TIMEOUT_S)
+        return await self._get(self._address(unit_name), path, self._estimators_timeout_s)
 
     def _leader(self) -> str:
         if self._leader_name == self._unit_name:

@@ -22,7 +22,8 @@ from piod.jobs.stirring import Stirring
 from piod.restarts import NEVER
 
 BLANKS, BLANK_UNITS = "od_blank", "od_blank_units"
-"""In the experiment's memory: ``{"2": 0.0152}``, as od_reading would have published it."""
+"""In the experiment's memory: ``{"2": 0.0152}``, as od_reading would have published it; and the
+names of the calibrations by which it is OD, null for none."""
 INTERVAL_S = 1.5
 USUAL_SAMPLES, LEAST_SAMPLES, MOST_SAMPLES = 30, 5, 1000
 STIR_RPM = 500.0

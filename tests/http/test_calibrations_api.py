@@ -362,7 +362,7 @@ async def test_a_wrong_calibration_is_400_with_the_reason_and_writes_nothing(
 
 
 async def test_no_device_may_be_called_as_the_sessions_are(unit: Unit) -> None:
-    assert_refusal(await upload(unit, OD, "sessions"), 400, "sessions")
+    assert_refusal(await upload(unit, OD, "sessions"), 400, "target_device")  # starts none
     assert_refusal(await unit.request("GET", f"{API}/calibrations/sessions"), 404)
 
 
@@ -633,6 +633,7 @@ async def test_protocols_follow_the_configuration_of_the_moment(
                 "title",
                 "description",
                 "requirements",
+                "unavailable_because",
             }
         standards = [p["id"] for p in protocols if p["protocol_name"] == "standards"]
         assert standards == ["od90_standards"]

@@ -39,6 +39,7 @@ class World:
     od: Callable[[float], Mapping[str, float]] = growing
     fused: Callable[[float], float] | None = None
     begun_s: float | None = None
+    calibration: str | None = None
     taken: int = 0
     readings: list[float] = field(default_factory=list)
 
@@ -69,8 +70,9 @@ class FakeOdReading(Job):
         while True:
             at, now_s = clock.time(), clock.monotonic() - WORLD.begun_s
             await clock.sleep(1.0)  # a reading takes its time
+            by = {} if WORLD.calibration is None else {"calibration": WORLD.calibration}
             for channel, od in WORLD.od(now_s).items():
-                self._unit.record("od", od, channel, at=at, angle="90")
+                self._unit.record("od", od, channel, at=at, angle="90", **by)
             if WORLD.fused is not None:
                 self._unit.record("od_fused", WORLD.fused(now_s), at=at)
             WORLD.taken += 1
@@ -452,6 +454,39 @@ async def test_a_measure_of_other_photodiodes_is_taken_anew(
         await passes(unit, 60)
         assert (await known(unit))[0] == pytest.approx(1.0, abs=0.01)
     assert "of other photodiodes" in caplog.text
+
+
+async def test_a_measure_by_another_calibration_is_taken_anew(
+    culture: Unit,
+    world: World,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission, "RATE_LIMIT_S", 0.0)
+    await run_both(culture)
+    await passes(culture, 60)
+    before, _ = await known(culture)
+    await culture.post("/unit_api/jobs/stop", {"job_name": "od_reading"})
+    world.calibration, world.od = "truth", lambda s: {"2": 10 * growing(s)["2"]}
+    await run_od(culture)
+    await passes(culture, 20)
+    assert "the kept measure of OD is of other calibrations" in caplog.text
+    await passes(culture, 60)
+    after, _ = await known(culture)
+    assert after == pytest.approx(before, rel=0.1), "ten times the number is not ten times the OD"
+    kept: Any = await memory(culture).recall("od_statistics")
+    assert kept["units"] == {"2": "truth"}
+
+
+async def test_a_blank_by_another_calibration_is_not_taken_off(
+    culture: Unit, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await memory(culture).keep("od_blank", {"2": 0.05})
+    await memory(culture).keep("od_blank_units", {"2": None})
+    world.calibration = "truth"
+    await run_both(culture)
+    await passes(culture, 60)
+    assert "the kept blank is not used" in caplog.text
 
 
 async def test_a_wrong_configuration_refuses_the_start(culture: Unit) -> None:

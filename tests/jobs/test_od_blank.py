@@ -43,9 +43,9 @@ async def ended(unit: Unit) -> dict[str, Any]:
     raise AssertionError("the blank is never measured")
 
 
-async def kept(unit: Unit) -> Any:
+async def kept(unit: Unit, key: str = "od_blank") -> Any:
     memory = ExperimentMemory(unit.daemon.ledger, EXPERIMENT, unit.clock.time)
-    return await memory.recall("od_blank")
+    return await memory.recall(key)
 
 
 async def test_the_blank_is_the_voltage_of_media_and_nothing_stays_on(unit: Unit) -> None:
@@ -54,6 +54,7 @@ async def test_the_blank_is_the_voltage_of_media_and_nothing_stays_on(unit: Unit
     await measure(unit)
     assert 45 <= unit.clock.monotonic() - began <= 60
     assert (await kept(unit))["2"] == pytest.approx(truth_volts(0.0), rel=0.01)
+    assert await kept(unit, "od_blank_units") == {"2": None}
     assert unit.duty == 0
     assert unit.plant.optics.levels["A"] == 0
 

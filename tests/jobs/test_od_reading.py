@@ -337,7 +337,11 @@ async def test_an_active_calibration_gives_the_od_of_the_standard(
         assert await published(unit, "calibrated_od2") == od2
         assert (await published(unit, "ods"))["ods"] == {"2": od2}
         assert (await published(unit, "raw_od2"))["calibrated"] == 0
-        assert readings.of("od")[-1].details == {"angle": "90", "calibrated": True}
+        assert readings.of("od")[-1].details == {
+            "angle": "90",
+            "calibrated": True,
+            "calibration": "truth",
+        }
 
 
 async def test_a_calibration_of_another_intensity_leaves_raw_od_alone(

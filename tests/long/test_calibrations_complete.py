@@ -117,9 +117,11 @@ async def test_a_pump(tmp_path: Path, clock: SimulatedClock, seed: int) -> None:
 # -- the stirrer --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-async def test_the_stirrer(tmp_path: Path, clock: SimulatedClock, seed: int) -> None:
-    async with running_unit(tmp_path, clock, seed=seed, config_ini=VIAL) as unit:
+@pytest.mark.parametrize("rpm_per_percent", [17.0, 18.5, 23.0])
+async def test_the_stirrer(tmp_path: Path, clock: SimulatedClock, rpm_per_percent: float) -> None:
+    """Its motor is another than the nominal one of 20 RPM for each percent."""
+    async with running_unit(tmp_path, clock, config_ini=VIAL) as unit:
+        await patch(unit, stirrer={"rpm_per_percent": rpm_per_percent})
 
         async def misses(*targets: float) -> list[float]:
             """RPM off the target 8 s after the start, before any measurement corrects it."""
@@ -143,7 +145,7 @@ async def test_the_stirrer(tmp_path: Path, clock: SimulatedClock, seed: int) -> 
         part = worst_part(calibration, truth)
         after = await misses(401.0, 501.0, 601.0)  # the same again would be too soon
         print(
-            f"\nstirrer, seed {seed}: curve within {100 * part:.2f} % of full scale; after 8 s "
+            f"\nstirrer, {rpm_per_percent} RPM/%: curve within {100 * part:.2f} % of full scale; after 8 s "
             f"off by {statistics.fmean(after):.1f} RPM, without {statistics.fmean(before):.1f}"
         )
         assert part <= FULL_SCALE_PART

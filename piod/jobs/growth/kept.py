@@ -35,9 +35,9 @@ class Measure:
         match value:
             case None:
                 return None
-            case {"source": ("od" | "od_fused") as source, "statistics": statistics}:
+            case {"source": ("od" | "od_fused") as source, "statistics": statistics, **rest}:
                 try:
-                    units = read_units(value.get("units"))
+                    units = read_units(rest.get("units"))
                     return cls(source, OdStatistics.from_json(statistics), units)
                 except BadRequest as error:
                     log.warning("the kept measure of OD is not used: %s", error.message)

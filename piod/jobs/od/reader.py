@@ -2,8 +2,8 @@
 
 A reading takes at most :attr:`PhotodiodeReader.reading_s`: the other LEDs go dark, the IR
 LED on, 40 samples of each photodiode as one timed list, the IR LED off. It is told by
-nothing but its leases and parts; a reading that fails (BusError) leaves the IR LED off, or says that
-it could not turn it off by failing again at :meth:`PhotodiodeReader.dark`.
+nothing but its leases and parts; a reading that fails (BusError) leaves the IR LED off, or
+says that it could not turn it off by failing again at :meth:`PhotodiodeReader.dark`.
 
 What cannot be trusted is never handed on as a voltage (:attr:`Light.untrusted`):
 

@@ -55,10 +55,12 @@ class Thermostat(TemperatureAutomation):
         return parsed
 
     @classmethod
+    async def refuse(cls, unit: Unit, options: Options) -> None:
+        _target(unit, options)
+
+    @classmethod
     async def create(cls, unit: Unit, options: Options) -> Thermostat:
-        target = options["target_temperature"]
-        assert isinstance(target, int | float)  # its option is a number
-        _check_target(target, unit.limits.max_temp_to_reduce_heating)
+        target = _target(unit, options)
         config = unit.config
         pid = Pid(
             kp=config.number(SECTION, "Kp", 2.6),
@@ -72,7 +74,7 @@ class Thermostat(TemperatureAutomation):
             unit,
             await unit.lease_heater(),
             skip_first_run=options.get("skip_first_run") is True,
-            target_celsius=float(target),
+            target_celsius=target,
             pid=pid,
         )
 
@@ -139,6 +141,13 @@ class Thermostat(TemperatureAutomation):
                 "that is inferred is not that of all of it"
             )
         self._stirring_is_missed = missed
+
+
+def _target(unit: Unit, options: Options) -> float:
+    target = options["target_temperature"]
+    assert isinstance(target, int | float)  # its option is a number
+    _check_target(target, unit.limits.max_temp_to_reduce_heating)
+    return float(target)
 
 
 def _check_target(celsius: float, highest: float) -> None:
