@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from bench import files, footprint, jobs, kernel, requests, seven_jobs, simulated_time
+from bench import doses, files, footprint, jobs, kernel, requests, seven_jobs, simulated_time
 from bench.figures import HEADING, line
 from bench.processes import Broken, environment
 
@@ -18,6 +18,7 @@ TOPICS = {
     "simulated_time": simulated_time.measure,
     "files": files.measure,
     "seven_jobs": seven_jobs.measure,
+    "doses": doses.measure,
 }
 
 

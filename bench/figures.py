@@ -13,7 +13,8 @@ class Figure:
 
     ``baseline`` names what ``baseline_values`` are; where both have a value for
     each round, the ratio is the median of the ratios of neighbours. The aim is at
-    most one of ``aim_ratio_min`` (of the ratio) and ``aim_max`` (of the figure).
+    most one of ``aim_ratio_min`` and ``aim_ratio_max`` (of the ratio) and ``aim_max`` (of the
+    figure).
     """
 
     what: str
@@ -22,6 +23,7 @@ class Figure:
     baseline: str
     baseline_values: Sequence[float]
     aim_ratio_min: float | None = None
+    aim_ratio_max: float | None = None
     aim_max: float | None = None
     note: str = ""
 
@@ -45,6 +47,8 @@ class Figure:
         """The aim and whether it is met; empty without one."""
         if self.aim_ratio_min is not None:
             return _verdict(f"ratio ≥ {self.aim_ratio_min:g}", self.ratio >= self.aim_ratio_min)
+        if self.aim_ratio_max is not None:
+            return _verdict(f"ratio ≤ {self.aim_ratio_max:g}", self.ratio <= self.aim_ratio_max)
         if self.aim_max is not None:
             return _verdict(f"≤ {self.aim_max:g} {self.unit}", self.value <= self.aim_max)
         return ""

@@ -33,7 +33,7 @@ def measure() -> Iterator[Figure]:
         bare({RUN: ANSWER_BYTES}) as handler,
         Client(handler) as bare_client,
     ):
-        commit = _committer(directory / "storage" / "baseline.sqlite")
+        commit = committer(directory / "storage" / "baseline.sqlite")
         to_ready, to_ready_at_rest, to_complete, to_off, to_answer = ([] for _ in range(5))
         posts, two_commits, three_commits = [], [], []
         for number in range(ROUNDS):
@@ -47,9 +47,9 @@ def measure() -> Iterator[Figure]:
             to_complete.append(complete_ms)
             to_off.append(off_ms)
             to_answer.append(answer_ms)
-            posts.append(_post_ms(bare_client, commit, commits=0))
-            two_commits.append(_post_ms(bare_client, commit, commits=2))
-            three_commits.append(_post_ms(bare_client, commit, commits=3))
+            posts.append(post_ms(bare_client, commit, commits=0))
+            two_commits.append(post_ms(bare_client, commit, commits=2))
+            three_commits.append(post_ms(bare_client, commit, commits=3))
     bare_post = "POST to the bare handler"
     yield Figure(
         "POST run → ready, spin-up included",
@@ -136,7 +136,8 @@ def _stop(unit: Server, directory: Path, *, was_on: bool) -> tuple[float, float]
     return 1000 * (off_s - started_s), 1000 * (answered_s - started_s)
 
 
-def _post_ms(client: Client, commit: Callable[[], None], *, commits: int) -> float:
+def post_ms(client: Client, commit: Callable[[], None], *, commits: int) -> float:
+    """Milliseconds of a POST and so many commits after it."""
     started_s = time.perf_counter()
     client.ask("POST", RUN, {"options": {"target_rpm": 500}})
     for _ in range(commits):
@@ -144,7 +145,7 @@ def _post_ms(client: Client, commit: Callable[[], None], *, commits: int) -> flo
     return 1000 * (time.perf_counter() - started_s)
 
 
-def _committer(path: Path) -> Callable[[], None]:
+def committer(path: Path) -> Callable[[], None]:
     """Commits a row to a database that flushes each commit, as piod's does."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")

@@ -192,6 +192,64 @@ published_settings:
   - {key: D, type: numeric, display: true, label: Channel D, unit: "%"}
 """
 
+DOSING_AUTOMATION = """\
+display_name: Dosing automation
+job_name: dosing_automation
+display: true
+source: app
+description: Pump media and waste by itself, as the chosen automation says.
+subtext: automation_name
+published_settings:
+  - {key: automation_name, type: string, display: true, editable: false, label: Automation}
+  - key: current_volume_ml
+    type: numeric
+    display: true
+    label: Volume
+    unit: mL
+    description: What is in the vial now. Correct it here after pouring something in or out.
+  - key: max_working_volume_ml
+    type: numeric
+    display: true
+    label: Efflux tube
+    unit: mL
+    description: The volume at which the end of the waste tube is.
+  - key: alt_media_fraction
+    type: numeric
+    display: true
+    label: Share of alt media
+    description: 0 to 1.
+  - key: media_throughput
+    type: numeric
+    display: true
+    editable: false
+    label: Media added
+    unit: mL
+  - key: alt_media_throughput
+    type: numeric
+    display: true
+    editable: false
+    label: Alt media added
+    unit: mL
+  - key: duration
+    type: numeric
+    display: true
+    label: Time between runs
+    unit: min
+    description: Counted from the last run.
+  - key: exchange_volume_ml
+    type: numeric
+    display: true
+    label: Exchange volume
+    unit: mL
+    description: Of chemostat and turbidostat.
+  - key: target_biomass
+    type: numeric
+    display: true
+    label: Target biomass
+    unit: OD
+    description: Of turbidostat.
+"""
+
 OD_BLANK = """\
 display_name: OD blank
 job_name: od_blank
@@ -263,6 +321,61 @@ fields:
   - {key: duration, default: 30, label: Duration, unit: min, type: numeric}
 """
 
+CHEMOSTAT = """\
+display_name: Chemostat
+automation_name: chemostat
+source: app
+description: Exchange a volume of the culture for media at regular times.
+fields:
+  - {key: duration, default: 20, label: Time between exchanges, unit: min, type: numeric}
+  - {key: exchange_volume_ml, default: 0.5, label: Exchange volume, unit: mL, type: numeric}
+"""
+
+TURBIDOSTAT = """\
+display_name: Turbidostat
+automation_name: turbidostat
+source: app
+description: Exchange a volume whenever the culture is denser than the target.
+fields:
+  - {key: target_biomass, default: 1, label: Target biomass, unit: OD, type: numeric}
+  - {key: exchange_volume_ml, default: 0.5, label: Exchange volume, unit: mL, type: numeric}
+  - key: biomass_signal
+    default: auto
+    label: Biomass signal
+    type: select
+    options: [auto, normalized_od, od_fused, od]
+"""
+
+FED_BATCH = """\
+display_name: Fed-batch
+automation_name: fed_batch
+source: app
+description: Add media at regular times and remove nothing, until the vial is full.
+fields:
+  - {key: duration, default: 60, label: Time between doses, unit: min, type: numeric}
+  - {key: dosing_volume_ml, default: 0.2, label: Dose, unit: mL, type: numeric}
+"""
+
+PID_MORBIDOSTAT = """\
+display_name: Morbidostat
+automation_name: pid_morbidostat
+source: app
+description: Add as much alt media, an inhibitor, as keeps the growth rate at the target.
+fields:
+  - {key: duration, default: 20, label: Time between exchanges, unit: min, type: numeric}
+  - {key: target_growth_rate, default: 0.1, label: Target growth rate, unit: 1/h, type: numeric}
+  - {key: target_normalized_od, default: 1, label: Target normalized OD, unit: AU, type: numeric}
+"""
+
+SILENT_DOSING = """\
+display_name: Silent
+automation_name: silent
+source: app
+description: Pump nothing; show the volumes.
+fields:
+  - {key: duration, default: 60, label: Duration, unit: min, type: numeric}
+"""
+
 UI_FILES: Mapping[str, str] = MappingProxyType(
     {
         "ui/jobs/stirring.yaml": STIRRING,
@@ -270,6 +383,7 @@ UI_FILES: Mapping[str, str] = MappingProxyType(
         "ui/jobs/growth_rate_calculating.yaml": GROWTH_RATE,
         "ui/jobs/temperature_automation.yaml": TEMPERATURE,
         "ui/jobs/led_automation.yaml": LED_AUTOMATION,
+        "ui/jobs/dosing_automation.yaml": DOSING_AUTOMATION,
         "ui/jobs/led_intensity.yaml": LED_INTENSITY,
         "ui/jobs/od_blank.yaml": OD_BLANK,
         "ui/jobs/self_test.yaml": SELF_TEST,
@@ -278,5 +392,10 @@ UI_FILES: Mapping[str, str] = MappingProxyType(
         "ui/automations/temperature/only_record_temperature.yaml": ONLY_RECORD_TEMPERATURE,
         "ui/automations/led/light_dark_cycle.yaml": LIGHT_DARK_CYCLE,
         "ui/automations/led/silent.yaml": SILENT_LEDS,
+        "ui/automations/dosing/chemostat.yaml": CHEMOSTAT,
+        "ui/automations/dosing/turbidostat.yaml": TURBIDOSTAT,
+        "ui/automations/dosing/fed_batch.yaml": FED_BATCH,
+        "ui/automations/dosing/pid_morbidostat.yaml": PID_MORBIDOSTAT,
+        "ui/automations/dosing/silent.yaml": SILENT_DOSING,
     }
 )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from piod.calibrations.estimators import ANGLES, FusedEstimator, parse_estimator
+from piod.calibrations.fits import fit_fused
 from piod.calibrations.protocols import CalibrationProtocol
 from piod.calibrations.protocols.od_fusion_offset import OdFusionOffset
 from piod.calibrations.protocols.od_fusion_standards import OdFusionStandards
@@ -90,12 +91,7 @@ async def made(tmp_path: Path, believed: Mapping[float, float] | None = None) ->
     if believed is None:
         return estimator
     moved = {math.log10(od): math.log10(other) for od, other in believed.items()}
-    records = [
-        (angle, moved[logc], seen_ln)
-        for angle, logc, seen_ln in one.data["records"]
-    ]
-    from piod.calibrations.fits import fit_fused
-
+    records = [(angle, moved[logc], seen_ln) for angle, logc, seen_ln in one.data["records"]]
     fit = fit_fused(records)
     return replace(
         estimator,
@@ -384,9 +380,7 @@ async def test_doubts_are_told_while_the_standard_can_be_done_again(
     tmp_path: Path, theirs: FusedEstimator
 ) -> None:
     elsewhere = replace(theirs, ir_led_intensity=50.0)
-    one, seen = session(
-        tmp_path, OdFusionOffset, PlayedCluster({"pio01": {"theirs": elsewhere}})
-    )
+    one, seen = session(tmp_path, OdFusionOffset, PlayedCluster({"pio01": {"theirs": elsewhere}}))
     await two(one, seen, 9.0)
     body = one.page["body"]
     assert "with the IR LED at 50 %, here it is at 80 %" in body

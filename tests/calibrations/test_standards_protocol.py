@@ -45,9 +45,7 @@ class Photodiodes:
         return OdStandardSeen(volts, dict.fromkeys(volts, 0.001), request.rpm, 80.0, LIGHT)
 
 
-def session(
-    tmp_path: Path, device: str = "od90", config: str = ONE
-) -> tuple[Played, Photodiodes]:
+def session(tmp_path: Path, device: str = "od90", config: str = ONE) -> tuple[Played, Photodiodes]:
     seen = Photodiodes()
     return Played(Standards, device, facts(tmp_path, config), seen), seen
 
@@ -96,8 +94,11 @@ async def test_one_channel_needs_no_confirmation(tmp_path: Path) -> None:
 
 
 async def test_a_name_that_any_of_the_devices_has_is_asked_about(tmp_path: Path) -> None:
-    one, seen = session(tmp_path, "od", TWO)
-    one.saved["od45", "mine"] = one.saved["od90", "old"] = None  # type: ignore[assignment] # names
+    one, _ = session(tmp_path, "od", TWO)
+    first, seen = session(tmp_path, "od45", TWO)
+    await standards(first, seen, 1.0, 0.5)
+    await blank(first, seen)
+    one.saved = first.saved
     await one.go()
     assert await one.go(calibration_name="mine") == "name_overwrite_confirm"
     assert await one.go(overwrite=False) == "name_input"

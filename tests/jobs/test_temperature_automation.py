@@ -259,11 +259,10 @@ async def test_what_makes_no_sense_is_refused_before_it_is_accepted(
 
 
 async def test_no_target_is_above_what_the_reactor_allows(unit: Unit) -> None:
-    task = await unit.post(
-        RUN, {"options": {"automation_name": "thermostat", "target_temperature": 78.1}}
-    )
-    assert task["status"] == "failed"
-    assert "0 to 78 ℃" in task["error"]
+    options = {"automation_name": "thermostat", "target_temperature": 78.1}
+    status, refusal = await unit.request("POST", RUN, {"options": options})
+    assert status == 400
+    assert "0 to 78 ℃" in refusal["error"]
     job_id = await start(unit)
     status, refusal = await unit.change(job_id, target_temperature=79)
     assert status == 400
@@ -276,10 +275,10 @@ async def test_the_first_reactor_has_its_own_limits_and_schedule(
 ) -> None:
     """[D] upstream never used it: it compared a text with a tuple."""
     async with running_unit(tmp_path, clock, fixed_model=("pioreactor_20ml", "1.0")) as unit:
-        task = await unit.post(
-            RUN, {"options": {"automation_name": "thermostat", "target_temperature": 64}}
-        )
-        assert "0 to 63 ℃" in task["error"]
+        options = {"automation_name": "thermostat", "target_temperature": 64}
+        status, refusal = await unit.request("POST", RUN, {"options": options})
+        assert status == 400
+        assert "0 to 63 ℃" in refusal["error"]
         await start(unit)
         await unit.clock.sleep(95 + 10)
         assert duty(unit) == 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import statistics
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,11 @@ async def the_active(unit: Unit, device: str, link: Mapping[str, Any]) -> Calibr
     active = await unit.get("/unit_api/active_calibrations")
     assert active[device]["calibration_name"] == link["calibration_name"]
     assert link["device"] == device
-    return parse_calibration(Path(link["path"]).read_text())
+    return parse_calibration(_text_of(link["path"]))
+
+
+def _text_of(path: str) -> str:
+    return Path(path).read_text()
 
 
 def worst_part(calibration: Calibration, truth: Mapping[float, float]) -> float:
@@ -145,8 +149,8 @@ async def test_the_stirrer(tmp_path: Path, clock: SimulatedClock, rpm_per_percen
         part = worst_part(calibration, truth)
         after = await misses(401.0, 501.0, 601.0)  # the same again would be too soon
         print(
-            f"\nstirrer, {rpm_per_percent} RPM/%: curve within {100 * part:.2f} % of full scale; after 8 s "
-            f"off by {statistics.fmean(after):.1f} RPM, without {statistics.fmean(before):.1f}"
+            f"\nstirrer, {rpm_per_percent} RPM/%: curve within {100 * part:.2f} % of full "
+            f"scale; after 8 s off by {statistics.fmean(after):.1f} RPM, without {statistics.fmean(before):.1f}"
         )
         assert part <= FULL_SCALE_PART
         assert statistics.fmean(after) < statistics.fmean(before)
@@ -172,8 +176,6 @@ async def od_read(unit: Unit, kind: str, od: float) -> float:
         return statistics.median(readings.values(kind))
     finally:
         await readings.close()
-
-
 
 
 @pytest.mark.parametrize("seed", SEEDS)
