@@ -6,7 +6,17 @@ import argparse
 import sys
 import time
 
-from bench import doses, files, footprint, jobs, kernel, requests, seven_jobs, simulated_time
+from bench import (
+    doses,
+    files,
+    footprint,
+    jobs,
+    kernel,
+    requests,
+    sessions,
+    seven_jobs,
+    simulated_time,
+)
 from bench.figures import HEADING, line
 from bench.processes import Broken, environment
 
@@ -19,6 +29,7 @@ TOPICS = {
     "files": files.measure,
     "seven_jobs": seven_jobs.measure,
     "doses": doses.measure,
+    "sessions": sessions.measure,
 }
 
 

@@ -1,9 +1,10 @@
 """The load generator: keep-alive GETs over raw asyncio, in a process of its own.
 
-``python -m bench.load`` reads one JSON order a line, ``{"port", "path",
+``python -m bench.load`` reads one JSON order a line, ``{"port", "paths",
 "connections", "seconds"}``, and answers each with one line, a :class:`Load` as
 JSON. :class:`Generator` is its other end. Each connection sends its next request
-when it has the answer to the one before. Any answer but 200 ends it.
+when it has the answer to the one before; the paths go to the connections in turns.
+Any answer but 200 ends it.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import cycle, islice
 
 from bench.processes import ROOT, Broken
 
@@ -28,6 +31,7 @@ class Load:
     per_s: float
     p50_ms: float
     p99_ms: float
+    longest_ms: float
 
 
 class _Connection(asyncio.Protocol):
@@ -77,16 +81,16 @@ class _Connection(asyncio.Protocol):
             self.over.set_exception(Broken(why))
 
 
-async def generate(port: int, path: str, connections: int, seconds: float) -> Load:
-    """Load ``path`` with so many connections for so long."""
+async def generate(port: int, paths: Sequence[str], connections: int, seconds: float) -> Load:
+    """Load ``paths`` with so many connections for so long."""
     loop = asyncio.get_running_loop()
     latencies_s: list[float] = []
     started_s = time.perf_counter()
     made = [
         await loop.create_connection(
-            lambda: _Connection(path, started_s + seconds, latencies_s), "127.0.0.1", port
+            partial(_Connection, path, started_s + seconds, latencies_s), "127.0.0.1", port
         )
-        for _ in range(connections)
+        for path in islice(cycle(paths), connections)
     ]
     await asyncio.gather(*(connection.over for _, connection in made))
     passed_s = time.perf_counter() - started_s
@@ -96,6 +100,7 @@ async def generate(port: int, path: str, connections: int, seconds: float) -> Lo
         per_s=len(latencies_s) / passed_s,
         p50_ms=1000 * latencies_s[len(latencies_s) // 2],
         p99_ms=1000 * latencies_s[len(latencies_s) * 99 // 100],
+        longest_ms=1000 * latencies_s[-1],
     )
 
 
@@ -105,17 +110,17 @@ class Generator:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def get(self, port: int, path: str, *, connections: int, seconds: float) -> Load:
-        """Load ``path`` on ``port``; blocks meanwhile."""
+    def get(self, port: int, *paths: str, connections: int, seconds: float) -> Load:
+        """Load ``paths`` on ``port``; blocks meanwhile."""
         orders, answers = self._process.stdin, self._process.stdout
         assert orders is not None  # both are pipes
         assert answers is not None
-        order = {"port": port, "path": path, "connections": connections, "seconds": seconds}
+        order = {"port": port, "paths": paths, "connections": connections, "seconds": seconds}
         orders.write(json.dumps(order) + "\n")
         orders.flush()
         answer = answers.readline()
         if not answer:
-            raise Broken(f"the load generator failed at {path}; it told why on stderr")
+            raise Broken(f"the load generator failed at {paths[0]}; it told why on stderr")
         return Load(**json.loads(answer))
 
 

@@ -1,8 +1,9 @@
-"""The control socket: how ``piod safe-outputs`` speaks with a living daemon.
+"""The control socket: how ``piod safe-outputs`` and ``piod calibrate`` find a living daemon.
 
 A Unix socket in the data directory. One line in, one line out::
 
     end-jobs REASON        →  ok N         (N jobs have ended, their outputs are off)
+    where                  →  ok URL       (where it answers HTTP)
                               error: WHY
 
 The socket lies behind a path that may be longer than the 108 bytes that the
@@ -34,6 +35,15 @@ def end_jobs(data_dir: Path, reason: str, timeout_s: float) -> str | None:
     Blocks, ``timeout_s`` at most for each step. Raises OSError when it lives but
     does not answer.
     """
+    return _ask(data_dir, f"end-jobs {reason}", timeout_s)
+
+
+def where(data_dir: Path, timeout_s: float) -> str | None:
+    """Ask the daemon on ``data_dir`` where it answers HTTP; its answer as :func:`end_jobs`."""
+    return _ask(data_dir, "where", timeout_s)
+
+
+def _ask(data_dir: Path, line: str, timeout_s: float) -> str | None:
     try:
         directory = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
@@ -45,7 +55,7 @@ def end_jobs(data_dir: Path, reason: str, timeout_s: float) -> str | None:
                 connection.connect(f"/proc/self/fd/{directory}/{SOCKET_NAME}")
             except (FileNotFoundError, ConnectionRefusedError):
                 return None
-            connection.sendall(f"end-jobs {reason}\n".encode())
+            connection.sendall(f"{line}\n".encode())
             return connection.recv(MAX_LINE_BYTES).decode("utf-8", "replace").strip()
     finally:
         os.close(directory)
@@ -71,8 +81,13 @@ def is_listening(data_dir: Path, timeout_s: float) -> bool:
 
 
 @asynccontextmanager
-async def serving(data_dir: Path, end_all: Callable[[str], Awaitable[int]]) -> AsyncIterator[None]:
-    """Listen on the control socket of ``data_dir``; ``end_all`` ends all jobs, for a reason."""
+async def serving(
+    data_dir: Path, end_all: Callable[[str], Awaitable[int]], url: Callable[[], str | None]
+) -> AsyncIterator[None]:
+    """Listen on the control socket of ``data_dir``; ``end_all`` ends all jobs, for a reason.
+
+    ``url``: where HTTP is answered; None: not yet.
+    """
     import asyncio
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -84,6 +99,9 @@ async def serving(data_dir: Path, end_all: Callable[[str], Awaitable[int]]) -> A
                     reply = f"ok {await end_all(reason or 'safe-outputs')}"
                 except PiodError as refusal:
                     reply = f"error: {refusal.message}"
+            elif command == "where":
+                at = url()
+                reply = "error: it is only starting" if at is None else f"ok {at}"
             else:
                 reply = f"error: unknown command {command!r}"
             writer.write(reply.encode() + b"\n")

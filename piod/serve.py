@@ -186,7 +186,9 @@ class _Lives:
             unit = self._unit(launch, parts, self._imported.set)
             daemon = await stack.enter_async_context(unit)
             # first, so that safe-outputs is heard from the first request on
-            await stack.enter_async_context(control.serving(launch.data_dir, daemon.end_jobs))
+            await stack.enter_async_context(
+                control.serving(launch.data_dir, daemon.end_jobs, self._url)
+            )
             if self._sockets is None:
                 self._sockets = await Sockets.bound(launch.host, launch.port)
             server = await stack.enter_async_context(serving(daemon.application, self._sockets))
@@ -210,6 +212,9 @@ class _Lives:
                 server.stop_accepting()
             await daemon.end_all_jobs()
             self._watchdog.buses = None
+
+    def _url(self) -> str | None:
+        return None if self._sockets is None else self._sockets.url
 
     # -- what the files say now -------------------------------------------------------
 

@@ -214,6 +214,7 @@ class HeaterInterlock(Actor[HeaterMessage]):
     async def ended(self) -> None:
         if self._lent is not None:
             self._lent.lost(LeaseLost("the interlock of the heater restarted"))
+        await self._latch.keep_at_last()
 
     async def receive(self, message: HeaterMessage) -> object:
         match message:

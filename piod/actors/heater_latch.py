@@ -27,21 +27,34 @@ class TripLatch:
         self._ledger = ledger
         self._keeping = asyncio.Lock()
         self.reason: str | None = None
+        self._kept_reason: str | None = None
+        """What the ledger says."""
 
     async def recall(self) -> None:
         """What the daemon before this one kept. Raises StorageFailed."""
         kept = await self._ledger.get_meta(TRIP_KEY)
         if kept is not None:
-            self.reason = str(json.loads(kept)["reason"])
+            self.reason = self._kept_reason = str(json.loads(kept)["reason"])
             log.warning("the heater stays off until its interlock is reset: %s", self.reason)
 
     async def keep(self) -> None:
         """Bring the ledger up to date; on disk when this returns. StorageFull, StorageFailed."""
         async with self._keeping:
-            if self.reason is None:
+            reason = self.reason
+            if reason is None:
                 await self._ledger.remove_meta(TRIP_KEY)
             else:
-                await self._ledger.put_meta(TRIP_KEY, json.dumps({"reason": self.reason}))
+                await self._ledger.put_meta(TRIP_KEY, json.dumps({"reason": reason}))
+            self._kept_reason = reason
+
+    async def keep_at_last(self) -> None:
+        """The daemon ends: what the ledger does not say yet is tried once more."""
+        if self.reason == self._kept_reason:
+            return
+        try:
+            await self.keep()
+        except PiodError as refusal:
+            log.critical("the state of the heater's interlock is lost: %s", refusal.message)
 
     async def insist_on_keeping(self) -> None:
         """The same, again and again until the disk takes it. The heater stays off all the same."""

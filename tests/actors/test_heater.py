@@ -191,13 +191,16 @@ async def test_an_output_whose_off_time_came_is_not_driven_again_by_readings_of_
         life.end()
 
 
+@pytest.mark.parametrize("retry_s", [0.01, 60.0], ids=["meanwhile", "at the end"])
 async def test_a_trip_that_the_disk_refuses_is_kept_once_it_has_room(
     tmp_path: Path,
     clock: SimulatedClock,
     kinds: dict[str, type[Job]],
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    retry_s: float,
 ) -> None:
-    monkeypatch.setattr(heater_latch, "RETRY_S", 0.01)
+    monkeypatch.setattr(heater_latch, "RETRY_S", retry_s)
 
     async def full(self: Ledger, key: str, value: str = "") -> None:
         raise StorageFull("the disk is full")
@@ -211,6 +214,7 @@ async def test_a_trip_that_the_disk_refuses_is_kept_once_it_has_room(
             await clock.sleep(2.5)
             assert Heating.heater.trip is not None
         await asyncio.sleep(0.1)
+        assert ("is kept now" in caplog.text) == (retry_s < 1)
     async with running_unit(tmp_path, clock, kinds=kinds) as unit:
         await unit.run("heating")
         assert Heating.heater.trip is not None

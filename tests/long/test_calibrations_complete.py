@@ -10,14 +10,16 @@ from __future__ import annotations
 import itertools
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from piod.calibrations.estimators import parse_estimator
 from piod.calibrations.records import Calibration, parse_calibration
 from piod.clock import SimulatedClock
+from piod.hw.simulator.optics import BLANK_VOLTS, CELL_GAIN, CELL_VOLTS, SATURATION_OD
 from piod.hw.simulator.pumps import DEAD_TIME_S, NOMINAL_ML_PER_S
 from tests.jobs.test_od_reading import XR, Readings, truth_volts
 from tests.person import Inputs, Person, patch, put_in
@@ -150,7 +152,8 @@ async def test_the_stirrer(tmp_path: Path, clock: SimulatedClock, rpm_per_percen
         after = await misses(401.0, 501.0, 601.0)  # the same again would be too soon
         print(
             f"\nstirrer, {rpm_per_percent} RPM/%: curve within {100 * part:.2f} % of full "
-            f"scale; after 8 s off by {statistics.fmean(after):.1f} RPM, without {statistics.fmean(before):.1f}"
+            f"scale; after 8 s off by {statistics.fmean(after):.1f} RPM, without "
+            f"{statistics.fmean(before):.1f}"
         )
         assert part <= FULL_SCALE_PART
         assert statistics.fmean(after) < statistics.fmean(before)
@@ -238,6 +241,19 @@ SIX = (0.05, 0.15, 0.4, 1.0, 2.5, 6.0)
 BETWEEN = (0.09, 0.25, 0.7, 1.6, 4.0)
 
 
+def spread(ods: Sequence[float]) -> list[float]:
+    """Places over the whole range, at equal ratios."""
+    low, high = min(ods), max(ods)
+    return [low * (high / low) ** (i / (PLACES - 1)) for i in range(PLACES)]
+
+
+def fused_volts(od: float) -> dict[str, float]:
+    """What the three photodiodes give of that OD in truth, by angle."""
+    cells = CELL_VOLTS * od / (1 + od / SATURATION_OD)
+    light = truth_volts(0.0) / BLANK_VOLTS["90"]
+    return {angle: light * (BLANK_VOLTS[angle] + CELL_GAIN[angle] * cells) for angle in CELL_GAIN}
+
+
 async def fuse(unit: Unit, name: str, typed: Mapping[float, float]) -> Person:
     """A fused model from vials of those true ODs, of which the person believes others."""
     left = iter(typed)
@@ -275,9 +291,13 @@ async def fuse(unit: Unit, name: str, typed: Mapping[float, float]) -> Person:
 async def test_the_fused_od(tmp_path: Path, clock: SimulatedClock, seed: int) -> None:
     async with running_unit(tmp_path, clock, seed=seed, **FUSING) as unit:
         before = {od: await od_read(unit, "od", od) for od in BETWEEN}
-        await fuse(unit, "fused", {od: od for od in SIX})
+        person = await fuse(unit, "fused", {od: od for od in SIX})
+        estimator = parse_estimator(_text_of(person.result["path"]))
+        curve = {od: estimator.estimate(fused_volts(od)) for od in spread(SIX)}
         after = {od: await od_read(unit, "od_fused", od) for od in BETWEEN}
+        print(f"\nod_fused, seed {seed}: curve within {100 * worst(curve):.1f} % of OD")
         tell("od_fused", seed, None, before, after)
+        assert worst(curve) <= FUSED_PART
         assert worst(after) <= FUSED_PART
         assert worst(after) < worst(before)
 

@@ -51,6 +51,9 @@ FALLING_ANGLE = "180"
 """There, denser is darker."""
 USUAL_RPM, MOST_RPM = 500.0, 10_000.0
 
+BLANK_TO_COME = -1.0
+"""Stands for the OD of the blank, which no standard has."""
+
 AGAIN, BLANK = "record another standard", "continue to blank"
 
 PLACE = image("place-standard.svg", "A vial with a standard and a stir bar, above the reactor")
@@ -201,7 +204,8 @@ def judge_curves(view: View, fits: Mapping[str, Fit]) -> list[Verdict]:
 def doubts(view: View) -> str:
     """What is odd about the standards, with the blank that is to come counted as one."""
     found = [verdict for channel in angles_of(view) for verdict in judge(view, channel)]
-    return told([*judge_number_of_standards([*view.numbers("od600_values"), -1.0]), *found])
+    ods = [*view.numbers("od600_values"), BLANK_TO_COME]
+    return told([*judge_number_of_standards(ods), *found])
 
 
 def doubts_of_curves(view: View) -> str:
