@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -44,6 +45,8 @@ JOBS: Mapping[str, Mapping[str, object]] = {
     },
 }
 """With the monitor, which the daemon runs by itself, seven."""
+READINGS = ("rpm", "od", "growth_rate", "led", "dosing")
+"""Which the jobs take within a minute."""
 PUMP = """\
 calibration_type: simple_peristaltic_pump
 calibration_name: bench
@@ -71,12 +74,14 @@ def measure() -> Iterator[Figure]:
                 task = json.loads(client.ask("POST", f"{RUN}/{name}", body))["result_url_path"]
                 client.await_answer(task, lambda answer: b'"complete"' in answer)
             client.ask("POST", "/simulator/advance", {"seconds": WARM_UP_S})
+            since = json.loads(client.ask("GET", "/unit_api/health"))["utc_time"]
             seconds = [_cpu_s_per_minute(both, ROUND_S) for _ in range(ROUNDS)]
             mib = alone_mib(unit.pid) + rollup_mib(both[1], "Pss_Anon")
             plain_mib = sum(rollup_mib(pid, "Pss") for pid in both)
             running = {job["job_name"] for job in json.loads(client.ask("GET", RUNNING))}
             if running != {*JOBS, "monitor"}:
                 raise Broken(f"not all jobs run to the end: {', '.join(sorted(running))} do")
+            _check_readings(client, since)
     yield Figure(
         "seven jobs, memory of daemon and guard",
         "MiB",
@@ -106,6 +111,15 @@ def _prepare(directory: Path) -> None:
         "[leds]\nA=IR\nC=white\nD=blue\n"
         "[od_reading.config]\nref_normalization=unity\n"
     )
+
+
+def _check_readings(client: Client, since: str) -> None:
+    """Every job has done its work meanwhile."""
+    for kind in READINGS:
+        query = f"experiment={EXPERIMENT}&since={urllib.parse.quote(since)}"
+        rows = client.ask("GET", f"/unit_api/readings/{kind}?{query}").count(b"\n") - 1
+        if rows < 1:
+            raise Broken(f"there were no readings of the kind {kind}")
 
 
 def _cpu_s_per_minute(pids: tuple[int, ...], seconds: float) -> float:

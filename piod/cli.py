@@ -1,4 +1,4 @@
-"""The command line: ``piod serve``, ``piod safe-outputs``, ``piod --version``.
+"""The command line: ``piod serve``, ``safe-outputs``, ``calibrate``, ``--version``.
 
 ``serve`` locks the data directory, starts the guard and turns every output off
 before it imports anything heavy. ``safe-outputs`` never does.
@@ -27,6 +27,8 @@ IN_USE = os.EX_TEMPFAIL
 
 piod.service knows it (RestartPreventExitStatus), and so does safe-outputs after it.
 """
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     from piod.errors import PiodError
 
     try:
+        if parsed.command == "calibrate":
+            return _calibrate(parsed)
         return _serve(parsed) if parsed.command == "serve" else _safe_outputs(parsed)
     except PiodError as refusal:
         _tell(refusal)
@@ -61,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     for command in (serve, off):
         _add_options_of_both(command)
     _add_options_of_serve(serve)
+    _add_options_of_calibrate(
+        commands.add_parser("calibrate", help="calibrate a device, step by step")
+    )
     return parser
 
 
@@ -88,6 +95,20 @@ def _add_options_of_serve(serve: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=1, metavar="N", help="of the simulated reactor (default 1)"
     )
     serve.add_argument("--verbose", action="store_true", help="log more")
+
+
+def _add_options_of_calibrate(calibrate: argparse.ArgumentParser) -> None:
+    calibrate.add_argument(
+        "device", nargs="?", metavar="DEVICE",
+        help="media_pump, stirring, od90, …; without it, what can be calibrated is listed",
+    )  # fmt: skip
+    calibrate.add_argument("--protocol", metavar="P", help="how, where there are several ways")
+    calibrate.add_argument("--session", metavar="ID", help="go on with a session that was left")
+    where = calibrate.add_mutually_exclusive_group()
+    where.add_argument("--url", metavar="URL", help="of another unit, such as http://pio02.local")
+    where.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="that of a piod on this machine"
+    )
 
 
 class _Unusable(Exception):
@@ -214,6 +235,21 @@ def _safe_outputs(parsed: argparse.Namespace) -> int:
     for line in lines:
         print(line)
     return 1 if launch.failures(lines) else 0
+
+
+def _calibrate(parsed: argparse.Namespace) -> int:
+    from piod.terminal.command import calibrate
+
+    try:
+        return calibrate(
+            device=parsed.device,
+            protocol=parsed.protocol,
+            session=parsed.session,
+            url=parsed.url,
+            data_dir=parsed.data_dir,
+        )
+    except KeyboardInterrupt:  # before there was a session; afterwards it asks what is meant
+        return INTERRUPTED
 
 
 def _after_refused_start() -> bool:

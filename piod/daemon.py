@@ -28,8 +28,8 @@ from piod.actors.buses.gpio import GpioBus
 from piod.actors.buses.i2c import BusAccess, I2cBus
 from piod.actors.buses.led import LedBus
 from piod.actors.buses.pwm import PwmBus
-from piod.actors.cluster import ClusterEstimators
 from piod.actors.clock_watch import PATIENCE_S, AwaitTrust, ClockWatch, rebooted_since
+from piod.actors.cluster import ClusterEstimators
 from piod.actors.guardian import Guardian
 from piod.actors.hardware_check import HardwareCheck
 from piod.actors.health import Health
@@ -69,6 +69,7 @@ from piod.http.bioreactor import BioreactorHandlers
 from piod.http.calibrations import CalibrationHandlers, EstimatorHandlers
 from piod.http.files import FileHandlers
 from piod.http.jobs import JobHandlers
+from piod.http.pictures import PictureHandlers
 from piod.http.plugins import PluginHandlers
 from piod.http.readings import ReadingsHandlers
 from piod.http.sessions import SessionHandlers
@@ -78,6 +79,7 @@ from piod.http.table.bioreactor import bioreactor_routes
 from piod.http.table.calibrations import calibration_routes, estimator_routes, session_routes
 from piod.http.table.files import file_routes
 from piod.http.table.jobs import job_routes
+from piod.http.table.pictures import picture_routes
 from piod.http.table.plugins import plugin_routes
 from piod.http.table.readings import readings_routes
 from piod.http.table.simulator import simulator_routes
@@ -507,6 +509,7 @@ async def build(
                 ),
             ),
             *session_routes(SessionHandlers(sessions)),
+            *picture_routes(PictureHandlers()),
             *calibration_routes(
                 CalibrationHandlers(calibrations, unit_name, protocol_registry, facts)
             ),

@@ -79,6 +79,7 @@ class Person:
     async def walk(self, replies: Mapping[str, Reply], until: str = "complete") -> None:
         """From step to step, with nothing posted where ``replies`` say nothing."""
         while self.step_id != until:
+            assert self.step_id != "complete", f"it never came to {until}"
             reply = replies.get(self.step_id, {})
             await self.go(**(await reply() if callable(reply) else reply))
 

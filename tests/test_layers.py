@@ -53,6 +53,7 @@ TOP = {
     "launch",
     "cli",
     "control",
+    "terminal",
     "logs",
     "defaults",
     "ui_files",

@@ -13,8 +13,10 @@ Which protocol asks what, and when:
                        ``test_run`` (its ``redo_last`` mends); :func:`judge_pump_fit` at the end
 ``dc_based``           :func:`judge_sweep`, then :func:`judge_rising` and
                        :func:`judge_outliers` of the fit
-``standards``          :func:`judge_standards` of each channel at ``another_standard``;
-                       :func:`judge_blank` at ``measure_blank``, before and after measuring
+``standards``          :func:`judge_standards` of each channel and
+                       :func:`judge_number_of_standards` at ``another_standard``;
+                       :func:`judge_blank` at ``measure_blank``, before measuring;
+                       :func:`judge_rising` of each fit
 ``od_fusion_…``        :func:`judge_levels`, :func:`judge_standards` of each angle;
                        :func:`judge_offset`
 =====================  ====================================================================
@@ -184,11 +186,16 @@ def judge_doses(
                 "If it was misread, or the tube held air, redo the last run.",
             )
         )
-    if len(set(seconds)) > 1 and _correlation(seconds, volumes_ml) <= 0:
+    short, long = min(seconds), max(seconds)
+    in_short, in_long = (
+        median(ml for s, ml in zip(seconds, volumes_ml, strict=True) if s == length)
+        for length in (short, long)
+    )
+    if short < long and in_long <= in_short:
         verdicts.append(
             Verdict(
                 "volume_does_not_grow",
-                f"the run of {max(seconds):.3g} s moved no more than that of {min(seconds):.3g} s",
+                f"runs of {long:.3g} s moved {in_long:g} mL, those of {short:.3g} s {in_short:g} mL",
                 "Check the tube for air and kinks, and the numbers for slips; redo the last run "
                 "or start again.",
             )
@@ -482,9 +489,3 @@ def judge_offset(
             )
         )
     return verdicts
-
-
-def _correlation(x: Sequence[float], y: Sequence[float]) -> float:
-    """The covariance: its sign is that of the correlation."""
-    middle_x, middle_y = fmean(x), fmean(y)
-    return math.fsum((a - middle_x) * (b - middle_y) for a, b in zip(x, y, strict=True))

@@ -11,13 +11,12 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from piod.errors import BadRequest
-from piod.terminal.pages import Field, Inputs, Page
+from piod.terminal.pages import Action, Field, Inputs, Page
 
 LEAST_WIDTH = 40
 MOST_WIDTH = 100
@@ -47,11 +46,14 @@ LEAVE, ABORT = Ending("leave"), Ending("abort")
 
 
 class Terminal:
-    """Standard input and output. ``by_hand``: a person types; else the answers are all there."""
+    """Standard input and output. ``by_hand``: a person types; else the answers are all there.
+
+    ``rewrites``: a line can be written over. Raises NoAnswers when there is nobody to ask.
+    """
 
     def __init__(self) -> None:
         self.by_hand = sys.stdin is not None and sys.stdin.isatty()
-        self.shows_time = sys.stdout.isatty()
+        self.rewrites = sys.stdout.isatty()
         if not self.by_hand and not _is_pipe_or_file():
             raise NoAnswers("piod calibrate has nobody to ask: its input is no terminal")
         if self.by_hand:
@@ -67,6 +69,10 @@ class Terminal:
 
     def say(self, text: str = "") -> None:
         print(text, flush=True)
+
+    def rewrite(self, text: str) -> None:
+        """``text`` in place of the line that the cursor is in."""
+        print(f"\r{text[: self.width]:<{self.width}}\r", end="", flush=True)
 
     def line(self, prompt: str) -> str:
         """One answer, without blanks around it. Raises NoMoreAnswers, KeyboardInterrupt."""
@@ -87,8 +93,8 @@ class Terminal:
 
         ``typed``: what was typed before on this page; it is offered again, and kept up to date.
         """
-        for action in page.actions:
-            self.say(f"  {_command(page, action.name)}  {action.label}")
+        for command, action in _commands(page).items():
+            self.say(f"  {command}  {action.label}")
         try:
             if not page.fields:
                 self._checked(page, "Press Enter to go on. ", lambda text: None, "")
@@ -167,15 +173,14 @@ class Terminal:
 
     def _command(self, page: Page, text: str) -> None:
         """Raises _Chosen; what is no command here is told, and asked again."""
-        for action in page.actions:
-            if text in (_command(page, action.name), f":{1 + page.actions.index(action)}"):
-                raise _Chosen(action.inputs)
+        commands = _commands(page)
+        if text in commands:
+            raise _Chosen(commands[text].inputs)
         if text in (":leave", ":abort"):
             raise _Chosen(LEAVE if text == ":leave" else ABORT)
-        known = [_command(page, action.name) for action in page.actions]
-        self.say(f"Commands here: {', '.join([*known, ':leave', ':abort'])}.")
         if not self.by_hand:
             raise NotInStep(f"{page.title!r} has no command {text[:80]!r}")
+        self.say(f"Commands here: {', '.join([*commands, ':leave', ':abort'])}.")
 
 
 class NotInStep(BadRequest):
@@ -190,11 +195,9 @@ class _Chosen(Exception):
         self.what = what
 
 
-def _command(page: Page, name: str | None) -> str:
-    if name is not None:
-        return f":{name}"
-    number = next(n for n, action in enumerate(page.actions, start=1) if action.name is None)
-    return f":{number}"
+def _commands(page: Page) -> dict[str, Action]:
+    """What the page offers besides going on, by what is typed for it."""
+    return {f":{action.name or n}": action for n, action in enumerate(page.actions, start=1)}
 
 
 def _is_pipe_or_file() -> bool:

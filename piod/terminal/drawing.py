@@ -8,17 +8,30 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Sequence
-from textwrap import fill
+from textwrap import TextWrapper
 
 from piod.calibrations.charts import Series
 from piod.calibrations.curves import CurveError
 from piod.terminal.pages import Chart, Object, Offer, Page, Table
+from piod.terminal.unit_client import plain
 
-PLOT_HEIGHT = 18
+PLOT_HEIGHT, SMALL_PLOT_HEIGHT = 18, 12
+"""In lines: of a result, and of a page that still asks something."""
 MOST_PLOT_WIDTH = 90
 PLACES = 120
 """At how many x a curve is drawn."""
 MARKERS = "o+x*#@"
+
+
+def fill(text: str, width: int, *, indent: str = "") -> str:
+    """``text`` wrapped, addresses left whole; ``indent`` before each line."""
+    return TextWrapper(
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+        break_long_words=False,
+    ).fill(text)
 
 
 def paragraphs(text: str, width: int) -> str:
@@ -34,7 +47,7 @@ def page_text(page: Page, width: int, unit_url: str) -> str:
     if page.table is not None:
         parts.append(table_text(page.table))
     if page.chart is not None:
-        parts.append(chart_text(page.chart, width))
+        parts.append(chart_text(page.chart, width, SMALL_PLOT_HEIGHT))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -68,9 +81,9 @@ def table_text(table: Table) -> str:
     return "\n".join([table.title, *lines] if table.title else lines)
 
 
-def chart_text(chart: Chart, width: int) -> str:
+def chart_text(chart: Chart, width: int, height: int = PLOT_HEIGHT) -> str:
     """A plot of ``chart`` with plotext, or the table of its points."""
-    plot = _plot(chart, width)
+    plot = _plot(chart, width, height)
     return points_text(chart) if plot is None else plot
 
 
@@ -90,7 +103,7 @@ def points_text(chart: Chart) -> str:
     return "\n\n".join(part for part in [chart.title, *tables] if part)
 
 
-def _plot(chart: Chart, width: int) -> str | None:
+def _plot(chart: Chart, width: int, height: int) -> str | None:
     """The chart as plotext draws it; None when there is no plotext that does."""
     try:
         plotext = importlib.import_module("plotext")
@@ -100,7 +113,7 @@ def _plot(chart: Chart, width: int) -> str | None:
     if not any(len(series.x) for series in chart.series):
         return None
     figure.clear()
-    figure.plot_size(min(width, MOST_PLOT_WIDTH), PLOT_HEIGHT)
+    figure.plot_size(min(width, MOST_PLOT_WIDTH), height)
     figure.theme("colorless")
     figure.title(chart.title)
     figure.label(chart.x_label, "x")
@@ -155,7 +168,7 @@ def result_text(result: Object, width: int) -> str:
         lines += [fill(f"Note: {doubt}", width) for doubt in doubts]
     for verdict in verdicts(result.get("verdicts")):
         lines.append(fill(f"Note: {verdict.get('what')}. {verdict.get('mend')}", width))
-    return "\n".join(lines)
+    return plain("\n".join(lines))
 
 
 def links(result: Object) -> list[Object]:
@@ -193,4 +206,4 @@ def _fit_lines(label: str, fit: object) -> Iterator[str]:
 
 
 def _indented(text: str, width: int) -> str:
-    return fill(text, width, initial_indent="  ", subsequent_indent="    ")
+    return fill(text, width, indent="  ")

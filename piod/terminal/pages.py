@@ -23,6 +23,7 @@ from piod.calibrations.fields import (
     required,
 )
 from piod.events import JsonValue
+from piod.terminal.unit_client import plain
 
 Object: TypeAlias = Mapping[str, object]
 Inputs: TypeAlias = dict[str, JsonValue]
@@ -172,9 +173,7 @@ def read_offers(answer: object) -> list[Offer]:
 def read_chart(told: object) -> Chart:
     """A chart of a step's metadata or a result."""
     chart = read_mapping(told, "chart")
-    series = [
-        read_mapping(one, "series") for one in read_list(required(chart, "series"), "series")
-    ]
+    series = [read_mapping(one, "series") for one in read_list(required(chart, "series"), "series")]
     return Chart(
         _text(chart.get("title")) or "",
         _text(chart.get("x_label")) or "x",
@@ -282,14 +281,11 @@ def _typed(value: object) -> str | None:
         case list():
             return ", ".join(_typed(each) or "" for each in value)
         case _:
-            return str(value)
+            return plain(str(value))
 
 
 def _text(value: object) -> str | None:
-    """Text that a terminal may show: nothing in it moves the cursor or changes colours."""
-    if value is None:
-        return None
-    return "".join(c for c in str(value) if c == "\n" or c.isprintable())
+    return None if value is None else plain(str(value))
 
 
 def _texts(value: object, where: str) -> tuple[str, ...]:

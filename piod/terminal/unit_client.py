@@ -98,12 +98,17 @@ class UnitClient:
         return answer
 
 
+def plain(text: str) -> str:
+    """``text`` as a terminal may show it: nothing in it moves the cursor or changes colours."""
+    return "".join(c for c in text if c == "\n" or c.isprintable())
+
+
 def _refusal(status: int, answer: JsonValue) -> UnitRefused:
     told = answer if isinstance(answer, dict) else {}
     info = told.get("error_info")
     remediation = info.get("remediation") if isinstance(info, dict) else None
     return UnitRefused(
         status,
-        str(told.get("error") or f"the unit answered {status}"),
-        str(remediation or PiodError.default_remediation),
+        plain(str(told.get("error") or f"the unit answered {status}")),
+        plain(str(remediation or PiodError.default_remediation)),
     )

@@ -136,4 +136,5 @@ class Played:
 
     async def walk(self, inputs: Mapping[str, Mapping[str, object]], until: str) -> None:
         while self.at != until:
+            assert self.row.status == "in_progress", f"it never came to {until}"
             await self.go(**inputs.get(self.at, {}))

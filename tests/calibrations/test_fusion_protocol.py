@@ -12,7 +12,7 @@ import pytest
 
 from piod.calibrations.estimators import ANGLES, FusedEstimator, parse_estimator
 from piod.calibrations.fits import fit_fused
-from piod.calibrations.protocols import CalibrationProtocol
+from piod.calibrations.protocols import CalibrationProtocol, calibration_protocols
 from piod.calibrations.protocols.od_fusion_offset import OdFusionOffset
 from piod.calibrations.protocols.od_fusion_standards import OdFusionStandards
 from piod.calibrations.protocols.protocol import NotNow
@@ -392,3 +392,16 @@ async def test_doubts_are_told_while_the_standard_can_be_done_again(
     await one.go()
     codes = [verdict["code"] for verdict in one.result["verdicts"]]
     assert codes == ["other_intensity", "standards_too_close"]
+
+
+def test_a_unit_that_is_no_xr_is_offered_them_with_why_not(tmp_path: Path) -> None:
+    plain = facts(tmp_path, CONFIG, model="pioreactor_20ml")
+    both = calibration_protocols((OdFusionOffset, OdFusionStandards), plain)
+    assert [one.id for one in both] == [
+        "od_fused_od_fusion_standards",
+        "od_fused_od_fusion_offset",
+    ]
+    assert all("pioreactor_20ml" in str(one.unavailable_because) for one in both)
+    xr = facts(tmp_path, CONFIG, model=XR)
+    able = calibration_protocols((OdFusionOffset, OdFusionStandards), xr)
+    assert [one.unavailable_because for one in able] == [None, None]

@@ -4,7 +4,7 @@ Numbers: handbook, simulator recipe 6.1 and §2.7. Nominally 0.0911 mL/s at full
 in proportion to the duty. The seed draws each pump within 20 % of that, so that
 calibrating is worth it. A run, from off to off, begins with a dead time; its rate is
 off by up to 1 %, drawn by the run's number, and by the wear of the tube: up to 2 %
-less, half of it after ten hours of pumping.
+less, half of it after ten hours of pumping. An *ideal* pump has neither.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ MAX_ML_PER_S = 10.0
 class Pump:
     """One pump; ``role``: what it pumps."""
 
-    PATCHABLE = ("ml_per_s",)
-    STATE = ("ml_per_s", "runs", "run_s", "pumped_s", "pumped_ml")
+    PATCHABLE = ("ml_per_s", "ideal")
+    STATE = ("ml_per_s", "ideal", "runs", "run_s", "pumped_s", "pumped_ml")
 
     def __init__(self, seed: int, role: str) -> None:
         self._seed = seed
@@ -44,6 +44,8 @@ class Pump:
         spread = random.Random(f"{seed}:pump:{role}").uniform(1 - SPREAD, 1 + SPREAD)
         self.ml_per_s = NOMINAL_ML_PER_S * spread
         """At full duty, new and on the average."""
+        self.ideal = False
+        """It pumps just that, from the first instant on."""
         self.duty_percent = 0.0
         self.broken = False
         """It turns, and pumps nothing."""
@@ -64,7 +66,9 @@ class Pump:
     @property
     def dead_s(self) -> float:
         """For how long a pump that is on does not pump yet."""
-        return 0.0 if self.duty_percent == 0 else max(0.0, DEAD_TIME_S - self._run_s)
+        if self.duty_percent == 0 or self.ideal:
+            return 0.0
+        return max(0.0, DEAD_TIME_S - self._run_s)
 
     def drive(self, duty_percent: float) -> None:
         """The duty changes now."""
@@ -86,6 +90,7 @@ class Pump:
     def truth(self) -> dict[str, object]:
         return {
             "ml_per_s": self.ml_per_s,
+            "ideal": self.ideal,
             "flow_ml_per_s": self.flow_ml_per_s,
             "pumped_ml": self.pumped_ml,
         }
@@ -93,12 +98,15 @@ class Pump:
     def patch(self, value: object) -> Callable[[], None]:
         """What to call to make the change that ``value`` asks for; BadRequest."""
         fields = Fields(value, f"pumps.{self.role}", self.PATCHABLE)
-        ml_per_s = self.ml_per_s
+        ml_per_s, ideal = self.ml_per_s, self.ideal
         if "ml_per_s" in fields:
             ml_per_s = fields.number("ml_per_s", 0, MAX_ML_PER_S)
+        if "ideal" in fields:
+            ideal = fields.flag("ideal")
 
         def apply() -> None:
-            self.ml_per_s = ml_per_s
+            self.ml_per_s, self.ideal = ml_per_s, ideal
+            self._factor = self._factor_of_run()
 
         return apply
 
@@ -106,6 +114,7 @@ class Pump:
         """Everything that time has made; the duty is the plant's to keep."""
         return {
             "ml_per_s": self.ml_per_s,
+            "ideal": self.ideal,
             "runs": self._runs,
             "run_s": self._run_s,
             "pumped_s": self._pumped_s,
@@ -118,6 +127,7 @@ class Pump:
         fields = Fields(state, f"pumps.{role}", cls.STATE)
         pump = cls(seed, role)
         pump.ml_per_s = fields.number("ml_per_s", 0, MAX_ML_PER_S)
+        pump.ideal = "ideal" in fields and fields.flag("ideal")  # files of before have it not
         pump.pumped_ml = fields.number("pumped_ml", 0, 1e12)
         pump._runs = fields.integer("runs", 0, 10**12)
         pump._run_s = fields.number("run_s", 0, 1e12)
@@ -128,6 +138,8 @@ class Pump:
 
     def _factor_of_run(self) -> float:
         """The same for the whole run, so that a long one has a steady state."""
+        if self.ideal:
+            return 1.0
         drawn = random.Random(f"{self._seed}:pump:{self.role}:{self._runs}")
         worn = 1 - math.pow(0.5, (self._pumped_s - self._run_s) / HALF_WORN_S)
         return drawn.uniform(1 - RUN_SPREAD, 1 + RUN_SPREAD) * (1 - WEAR * worn)
