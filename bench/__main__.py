@@ -1,4 +1,4 @@
-"""``python -m bench [TOPIC …]``: measure and print, about two minutes for all."""
+"""``python -m bench [TOPIC …]``: measure and print, about eight minutes for all."""
 
 from __future__ import annotations
 

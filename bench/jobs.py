@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.figures import Figure
 from bench.processes import POLL_S, POLL_TIMEOUT_S, Broken, Client, Server, bare, data_dir, piod
-from piod.jobs.stirring import KICK_S
+from piod.jobs.stirrer import KICK_S
 
 ROUNDS = 9
 RUN = "/unit_api/jobs/run/job_name/stirring"

@@ -30,6 +30,15 @@ TARGET_CELSIUS = 37.0
 TARGET_RPM = 500.0
 SAMPLE_S = 30.0
 """How often the truth is looked at."""
+TARGET_OD = 1.0
+"""Of the turbidostat."""
+EXCHANGE_ML, EXCHANGE_MIN = 0.5, 20.0
+DILUTION_PER_H = EXCHANGE_ML / TUBE_ML * 60 / EXCHANGE_MIN
+"""Of the chemostat."""
+STEADY_BIOMASS = 4.74
+"""Where that ends (handbook, jobs-and-hardware §6.5)."""
+TARGET_GROWTH_PER_H, TARGET_NORMALIZED_OD = 0.15, 3.0
+"""Of the morbidostat."""
 OD_CHANNEL = "2"
 VOLUMES = f"/unit_api/bioreactor/experiments/{EXPERIMENT.replace(' ', '%20')}"
 
@@ -100,36 +109,66 @@ def hourly_means(points: Iterable[tuple[float, float]], from_s: float = 0.0) -> 
     return [statistics.fmean(hours[hour]) for hour in range(whole)]
 
 
-async def turbidostat(
-    data_dir: Path, hours: float, *, target: float = 1.0, exchange_ml: float = 0.5
-) -> Loop:
-    """A culture that begins at half the target."""
-    options = {"target_biomass": target, "exchange_volume_ml": exchange_ml}
-    return await _run(data_dir, "turbidostat", options, hours, biomass=target / 2, sees=True)
+def figures(loops: Sequence[Loop]) -> list[str]:
+    """What the loops were like, as a table in Markdown."""
+    lines = [
+        "| loop | hours | times real time | exchanges | media, alt media in, mL | highest level, mL "
+        "| biomass at the end |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for loop in loops:
+        cells = [
+            loop.name,
+            f"{loop.hours:.0f}",
+            f"{loop.factor:.0f}",
+            f"{loop.count('DosingStarted') or loop.count('AddMediaEvent')}",
+            f"{loop.pumped_ml['media']:.1f}, {loop.pumped_ml['alt_media']:.1f}",
+            f"{loop.highest_ml:.2f}",
+            f"{loop.truths[-1].biomass:.3f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    for loop in loops:
+        if loop.name == "turbidostat":
+            lines += ["", *_turbidostat_figures(loop)]
+    return lines
 
 
-async def chemostat(data_dir: Path, hours: float, *, duration_min: float) -> Loop:
-    """0.5 mL each ``duration_min``, from an OD of 1 on."""
-    options = {"exchange_volume_ml": 0.5, "duration": duration_min}
-    return await _run(data_dir, "chemostat", options, hours, biomass=1.0)
+def _turbidostat_figures(loop: Loop) -> list[str]:
+    from_s = loop.first_dose_s()
+    signal = hourly_means(loop.readings["od"], from_s)
+    truth = hourly_means(((one.at_s, one.biomass) for one in loop.truths), from_s)
+    return [
+        f"Hourly means from the first exchange on: the OD {min(signal):.3f} to {max(signal):.3f}, "
+        f"the biomass {min(truth):.3f} to {max(truth):.3f}, for a target of {TARGET_OD:g}.",
+    ]
 
 
-async def morbidostat(
-    data_dir: Path, hours: float, *, target_growth_rate: float, target_normalized_od: float
-) -> Loop:
+async def turbidostat(data_dir: Path, hours: float) -> Loop:
+    """0.5 mL each; the culture begins at half the target."""
+    options = {"target_biomass": TARGET_OD, "exchange_volume_ml": EXCHANGE_ML}
+    return await _run(data_dir, "turbidostat", options, hours, biomass=TARGET_OD / 2, sees=True)
+
+
+async def chemostat(data_dir: Path, hours: float) -> Loop:
+    """From a fresh culture on."""
+    options = {"exchange_volume_ml": EXCHANGE_ML, "duration": EXCHANGE_MIN}
+    return await _run(data_dir, "chemostat", options, hours, biomass=0.1)
+
+
+async def morbidostat(data_dir: Path, hours: float) -> Loop:
     """Each 20 minutes; the culture begins at a normalised OD of 1."""
     options = {
-        "target_growth_rate": target_growth_rate,
-        "target_normalized_od": target_normalized_od,
+        "target_growth_rate": TARGET_GROWTH_PER_H,
+        "target_normalized_od": TARGET_NORMALIZED_OD,
         "duration": 20,
     }
     return await _run(data_dir, "pid_morbidostat", options, hours, biomass=0.2, sees=True)
 
 
-async def fed_batch(data_dir: Path, hours: float, *, from_ml: float = 10.0) -> Loop:
-    """1 mL each half hour."""
+async def fed_batch(data_dir: Path, hours: float) -> Loop:
+    """1 mL each half hour, from 10 mL on."""
     options = {"dosing_volume_ml": 1.0, "duration": 30}
-    return await _run(data_dir, "fed_batch", options, hours, biomass=1.0, volume_ml=from_ml)
+    return await _run(data_dir, "fed_batch", options, hours, biomass=1.0, volume_ml=10.0)
 
 
 async def _run(

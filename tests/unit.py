@@ -135,17 +135,19 @@ async def running_unit(
     system: SystemPort | None = None,
     host: Host | None = None,
     pwm: PwmPort | None = None,
+    plant: Plant | None = None,
 ) -> AsyncIterator[Unit]:
     """A unit on ``data_dir`` for as long as the context lasts.
 
     ``wired_for``: the model whose photodiodes it has; ``angles``: theirs, by signal.
     ``system``: instead of the simulated machine. ``host``: instead of this computer.
     ``pwm``: instead of the simulated outputs; the plant notices nothing of it then.
+    ``plant``: that of a unit before, which was wired alike; its outputs are off from now on.
     """
     if config_ini is not None:
         (data_dir / "config.ini").write_text(config_ini)
     wiring = load_wiring(data_dir / "hardware", hat_version, wired_for)
-    plant = Plant(
+    plant = plant or Plant(
         seed=seed,
         stirring_pin=STIRRING_PIN,
         heating_pin=wiring.pwm_pins[wiring.heater_pwm_channel],

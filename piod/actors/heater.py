@@ -1,8 +1,7 @@
 """The heater, and the interlock that stands between it and every job.
 
-Messages: :class:`LeaseHeater`, :class:`SetHeater`, :class:`ReadBoard`,
-:class:`ResetInterlock`, :class:`InterlockState`, which :mod:`.leased_heater` sends for a
-job, and :class:`LookWhileOff`, which :func:`keep_looking_while_off` sends for the daemon.
+Messages: those of :mod:`.leased_heater`, :class:`InterlockState`, and
+:class:`LookWhileOff`, which :func:`keep_looking_while_off` sends for the daemon.
 
 The actor leases the heater's PWM output for as long as its lessee lives, and no longer.
 While the duty cycle is above 0 it reads the heater's board every 2 s, whatever the job
@@ -17,9 +16,9 @@ bus thread, or the guard, turns the heater off. These *trip* the interlock:
 
 A trip ends the lease of the output at once and latches: in the ledger, so that neither a
 restart of the job nor one of piod brings the heater back. Only ResetInterlock does.
-Above the reduce limit the duty cycle shrinks by a tenth each check, and stays so until
-the board has cooled by RECOVERED_K. A heater that was off for any reason is only turned
-on again by a new SetHeater, never by itself.
+A board that is too warm for full power, but not for a trip, costs a part of it:
+:mod:`.heater_board`. A heater that was off for any reason is only turned on again by a new
+SetHeater, never by itself.
 
 A heater that is off may heat all the same: a transistor fails, or somebody else drives
 the pin. So the board is looked at every minute while it is off, too, with or without a
@@ -37,10 +36,19 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from piod.actors.actor import Actor, Life, Message, Ref
-from piod.actors.board_watch import BoardWatch
 from piod.actors.buses.bus import ASK_TIMEOUT_S, AllReleased, LeaseLost, LeaseTaken
 from piod.actors.buses.pwm import LeasePwm, PwmBus, PwmLease, SetDuty
+from piod.actors.heater_board import COOLED_CELSIUS, SAMPLE_S, HeaterBoard
 from piod.actors.heater_latch import TripLatch
+from piod.actors.leased_heater import (
+    HEATER_ASK_TIMEOUT_S,
+    HeaterLease,
+    HeaterState,
+    LeaseHeater,
+    ReadBoard,
+    ResetInterlock,
+    SetHeater,
+)
 from piod.clock import Clock, timestamp
 from piod.errors import BadRequest, BusError, PiodError
 from piod.hw.models import Limits
@@ -51,7 +59,6 @@ from piod.storage.ledger import Ledger
 log = logging.getLogger(__name__)
 
 HEATER_HZ = 16.0
-SAMPLE_S = 2.0
 OFF_AFTER_S = 4.0
 """The heater is off so long after a good reading, unless another one follows.
 
@@ -60,70 +67,9 @@ with a timed list of another job before that.
 """
 HOLD_S = 300.0
 """A duty cycle that its job has not set again for so long is ended: the job hangs."""
-FULL_PERCENT = 100.0
-REDUCE_BY = 0.9
-RECOVERED_K = 3.0
-LOWEST_CELSIUS, HIGHEST_CELSIUS = -20.0, 125.0
-"""What the board can have."""
 OFF_SAMPLE_S = 60.0
-COOLED_S, COOLED_CELSIUS = 1800.0, 65.0
-"""A heater that has been off for so long leaves its board below this, in any room."""
 CUT_AGAIN_TIMEOUT_S = 2.0
 """Wall time; whoever leases the heater meanwhile waits for it."""
-HEATER_ASK_TIMEOUT_S = 60.0
-"""Wall time for asks that read the board: as long as an I2C access may take."""
-
-
-@dataclass(frozen=True)
-class HeaterLease:
-    """The right to drive the heater."""
-
-    number: int
-    owner: str
-
-
-@dataclass(frozen=True)
-class HeaterState:
-    """What the heater is driven at, and why it may not be (None: it may)."""
-
-    duty_percent: float
-    trip: str | None
-
-
-@dataclass(frozen=True)
-class LeaseHeater(Message["HeaterInterlock", HeaterLease]):
-    """Lend the heater, at 0 %, to ``life``. LeaseTaken while another owner has it.
-
-    ``changed`` is called with each change of its state, at once; ``lost`` when the lease
-    is taken away before its owner's end.
-    """
-
-    life: Life
-    changed: Callable[[HeaterState], None]
-    lost: Callable[[PiodError], None]
-
-
-@dataclass(frozen=True)
-class SetHeater(Message["HeaterInterlock", float]):
-    """Drive the leased heater; answered with the duty cycle that it has got.
-
-    Above 0 only after a good reading. Refused with HeaterTripped.
-    """
-
-    lease: HeaterLease
-    duty_percent: float
-
-
-@dataclass(frozen=True)
-class ReadBoard(Message["HeaterInterlock", float]):
-    """One reading of the board, °C, checked like any other. Refused with BusError."""
-
-    lease: HeaterLease
-
-
-@dataclass(frozen=True)
-class ResetInterlock(Message["HeaterInterlock", None]):
-    """Allow heating again; on disk when answered."""
 
 
 @dataclass(frozen=True)
@@ -184,23 +130,17 @@ class HeaterInterlock(Actor[HeaterMessage]):
         super().__init__("heater")
         self._pwm = pwm
         self._pin = pin
-        self._thermometer = thermometer
-        self._limits = limits
+        self._board = HeaterBoard(thermometer, limits, clock)
         self._power_off = power_off
         self._clock = clock
         self._lent: _Lent | None = None
         self._leases = 0
         self._duty_percent = 0.0
-        self._ceiling_percent = FULL_PERCENT
         self._command = 0
         """Number of the last SetHeater: one that is overtaken while it reads drives nothing."""
         self._set_s = -math.inf
-        self._good_s = -math.inf
         self._driven_s = -math.inf
         """When the output was driven last: its off-time counts from then."""
-        self._reduced_s = -math.inf
-        self._off_since_s = clock.monotonic()
-        self._watch = BoardWatch()
         self._latch = TripLatch(ledger)
         self._heating = asyncio.Event()
         self._leasing = asyncio.Lock()
@@ -310,10 +250,8 @@ class HeaterInterlock(Actor[HeaterMessage]):
         else:
             self._heating.clear()
         if duty_percent != self._duty_percent:
-            if not duty_percent:
-                self._off_since_s = self._clock.monotonic()
             self._duty_percent = duty_percent
-            self._watch.driven(duty_percent, self._clock.monotonic())
+            self._board.driven(duty_percent)
             lent.changed(self._state())
 
     def _state(self) -> HeaterState:
@@ -337,7 +275,7 @@ class HeaterInterlock(Actor[HeaterMessage]):
             return self._duty_percent
         self._set_s = self._clock.monotonic()
         lent.has_heated = True
-        self._now_driven(lent, min(duty_percent, self._ceiling_percent))
+        self._now_driven(lent, min(duty_percent, self._board.ceiling_percent))
         await self._drive(lent, lent.output, self._duty_percent)
         return self._duty_percent
 
@@ -378,7 +316,7 @@ class HeaterInterlock(Actor[HeaterMessage]):
         elif now_s - self._set_s > HOLD_S:
             why = f"{lent.lease.owner} has not asked for it for {HOLD_S:g} s"
         else:
-            self._now_driven(lent, min(self._duty_percent, self._ceiling_percent))
+            self._now_driven(lent, min(self._duty_percent, self._board.ceiling_percent))
             await self._drive(lent, output, self._duty_percent)
             return
         log.warning("the heater was turned off: %s", why)
@@ -388,7 +326,7 @@ class HeaterInterlock(Actor[HeaterMessage]):
     async def _read(self, lent: _Lent) -> float:
         """A reading that has been checked. BusError; that trips, once the lease has heated."""
         try:
-            celsius = await self._read_board()
+            celsius = await self._board.read_celsius()
         except BusError as error:
             if lent.has_heated:
                 self._trip_with(lent, f"its board could not be read: {error.message}")
@@ -396,37 +334,19 @@ class HeaterInterlock(Actor[HeaterMessage]):
         self._judge(lent, celsius)
         return celsius
 
-    async def _read_board(self) -> float:
-        celsius = await self._thermometer.read_celsius()
-        if not LOWEST_CELSIUS <= celsius <= HIGHEST_CELSIUS:
-            raise BusError(f"the heater's board cannot be at {celsius} °C")
-        return celsius
-
     def _judge(self, lent: _Lent, celsius: float) -> None:
-        now_s = self._clock.monotonic()
-        limits = self._limits()
-        self._good_s = now_s
-        problem = self._watch.problem(celsius, now_s)
-        if celsius > limits.max_temp_to_disable_heating:
+        problem = self._board.judge(celsius, self._duty_percent)
+        if self._board.is_too_hot(celsius):
             self._too_hot(celsius)
         elif problem is not None:
             self._trip_with(lent, problem)
-        elif celsius > limits.max_temp_to_reduce_heating:
-            if self._duty_percent and now_s - self._reduced_s >= SAMPLE_S:
-                if self._ceiling_percent == FULL_PERCENT:
-                    log.warning("the heater's board is at %g °C: its power is reduced", celsius)
-                self._reduced_s = now_s
-                self._ceiling_percent = REDUCE_BY * min(self._duty_percent, self._ceiling_percent)
-        elif celsius < limits.max_temp_to_reduce_heating - RECOVERED_K:
-            self._ceiling_percent = FULL_PERCENT
 
     def _too_hot(self, celsius: float) -> None:
-        limits = self._limits()
-        limit = limits.max_temp_to_disable_heating
+        limit = self._board.limit_celsius
         meanwhile = "" if self._duty_percent else " while it should be off"
         reason = f"its board is at {celsius:g} °C, above the limit of {limit:g} °C{meanwhile}"
         self._trip_with(self._lent, reason)
-        if celsius > limits.max_temp_to_shutdown and not self._powering_off:
+        if self._board.is_far_too_hot(celsius) and not self._powering_off:
             self._powering_off = True
             self.spawn(self._confirm_and_power_off())
 
@@ -444,18 +364,18 @@ class HeaterInterlock(Actor[HeaterMessage]):
 
     async def _look_while_off(self) -> None:
         now_s = self._clock.monotonic()
-        is_read_by_its_job = now_s - self._good_s < OFF_SAMPLE_S
+        is_read_by_its_job = now_s - self._board.judged_s < OFF_SAMPLE_S
         if self._duty_percent or (is_read_by_its_job and self._latch.reason is None):
             return
         try:
-            celsius = await self._read_board()
+            celsius = await self._board.read_celsius()
         except BusError as error:
             log.debug("the board of the heater, which is off, was not read: %s", error.message)
             return
         lent = self._lent
         ends_a_lease = lent is not None and lent.output is not None
-        is_long_off = not self._duty_percent and now_s - self._off_since_s >= COOLED_S
-        if celsius > self._limits().max_temp_to_disable_heating:
+        is_long_off = not self._duty_percent and self._board.is_long_off(now_s)
+        if self._board.is_too_hot(celsius):
             self._too_hot(celsius)
         elif celsius >= COOLED_CELSIUS and is_long_off:
             self._trip_with(lent, f"its board is at {celsius:g} °C long after it was turned off")
@@ -480,18 +400,10 @@ class HeaterInterlock(Actor[HeaterMessage]):
                 life.end()
 
     async def _confirm_and_power_off(self) -> None:
-        """One reading may err; a second one, with the heater off, hardly does."""
         try:
-            await self._clock.sleep(SAMPLE_S)
-            try:
-                celsius = await self._thermometer.read_celsius()
-            except BusError as error:
-                log.critical("whether the heater is too hot is not known: %s", error.message)
+            reason = await self._board.confirm_far_too_hot()
+            if reason is None:
                 return
-            limit = self._limits().max_temp_to_shutdown
-            if not limit < celsius <= HIGHEST_CELSIUS:
-                return
-            reason = f"the heater's board is at {celsius:g} °C, above {limit:g} °C"
             log.critical("the machine is powered off: %s", reason)
             try:
                 await self._power_off(reason)
@@ -514,8 +426,7 @@ class HeaterInterlock(Actor[HeaterMessage]):
         if reason is None:
             return
         self._latch.reason = None
-        self._ceiling_percent = FULL_PERCENT
-        self._watch.forget()
+        self._board.forget()
         try:
             await self._latch.keep()
         except PiodError:

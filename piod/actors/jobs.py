@@ -3,10 +3,9 @@
 Messages of :class:`Jobs`: :class:`CheckRun`, :class:`Run`, :class:`Stop`,
 :class:`Running`, :class:`ResumeLost`, and of :mod:`piod.actors.gate`: Hold, Admit.
 
-A job is in the ledger, on disk, before it touches anything. When it has ended,
-for whatever reason, its outputs are confirmed to be off before its row says so.
-A job is running only while its actor lives: what the ledger still held as running
-when this actor starts is marked ``lost``.
+A job is in the ledger, on disk, before it touches anything; how it ends:
+:mod:`piod.actors.job_run`. A job is running only while its actor lives: what the
+ledger still held as running when this actor starts is marked ``lost``.
 """
 
 from __future__ import annotations
@@ -14,14 +13,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
 from piod.actors.actor import Actor, ActorGone, AskTimeout, Life, Message, Ref
 from piod.actors.admission import Admission, Admitted
-from piod.actors.buses.bus import AllReleased, OutputBus
+from piod.actors.buses.bus import OutputBus
 from piod.actors.gate import Admit, Gate, Hold
 from piod.actors.hub import Hub
 from piod.actors.job import (
@@ -31,15 +29,15 @@ from piod.actors.job import (
     JobRecord,
     MakeUnit,
     Publisher,
-    State,
 )
+from piod.actors.job_run import OFF_TIMEOUT_S, Endings, JobRun, reason_of
 from piod.actors.model import UnitModel
 from piod.actors.resume import RunRequest, title, to_resume
 from piod.actors.supervisor import Child, Supervisor
 from piod.clock import Clock, timestamp
 from piod.config import ConfigFiles
 from piod.errors import BusError, Conflict, PiodError
-from piod.events import JobEnded, JsonValue
+from piod.events import JsonValue
 from piod.jobs.job import RESTARTS, STATE, Job
 from piod.storage.ledger import Ledger
 from piod.storage.rows import JobRow, LostJobs
@@ -47,9 +45,6 @@ from piod.storage.rows import JobRow, LostJobs
 log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 600.0
-OFF_TIMEOUT_S = 2.0
-"""Wall time in which the outputs of an ended job are expected to be confirmed off."""
-NOT_CONFIRMED = "its outputs are not confirmed to be off; piod keeps trying"
 
 
 @dataclass(frozen=True)
@@ -135,26 +130,6 @@ class ResumeLost(Message["Jobs", list[str]]):
 JobsMessage = CheckRun | Run | Stop | Running | ResumeLost | Hold | Admit
 
 
-class _Job:
-    """A job of this unit, from its acceptance to its end."""
-
-    def __init__(self, record: JobRecord) -> None:
-        self.record = record
-        self.child: Child[object] | None = None
-        self.stop_reason: str | None = None
-        self.stopping = False
-        self.confirmed_off = True
-        loop = asyncio.get_running_loop()
-        self.ready: asyncio.Future[str] = loop.create_future()
-        self.ended: asyncio.Future[None] = loop.create_future()
-
-    @property
-    def ref(self) -> Ref[JobActor]:
-        if self.child is None:
-            return Ref(title(self.record.row))
-        return self.child.ref  # type: ignore[return-value] # its factory makes JobActors
-
-
 class Jobs(Actor[JobsMessage]):
     """Runs and stops the jobs of the unit.
 
@@ -182,7 +157,6 @@ class Jobs(Actor[JobsMessage]):
         self._kinds = kinds
         self._make_unit = make_unit
         self._model = model
-        self._outputs = tuple(outputs)
         self._ledger = ledger
         self._config = config
         self._hub = hub
@@ -190,7 +164,8 @@ class Jobs(Actor[JobsMessage]):
         self._supervisor = Supervisor(clock)
         self._gate = Gate()
         self._admission = Admission(kinds, config, model, self._gate)
-        self._jobs: dict[str, _Job] = {}
+        self._endings = Endings(outputs=outputs, ledger=ledger, hub=hub, clock=clock)
+        self._jobs: dict[str, JobRun] = {}
         self._lost = LostJobs((), None)
 
     async def starting(self) -> None:
@@ -247,7 +222,7 @@ class Jobs(Actor[JobsMessage]):
             raise
         except Exception as error:  # a plugin's bug: it is not to end all jobs
             log.exception("%s could not be checked", request.job_name)
-            raise PiodError(f"{request.job_name} {_reason(error)}") from error
+            raise PiodError(f"{request.job_name} {reason_of(error)}") from error
         finally:
             life.end()
         self._admission.take_slot(request, busy=self._busy)
@@ -257,7 +232,7 @@ class Jobs(Actor[JobsMessage]):
         """Whether jobs run; the daemon's own go by no model."""
         return bool(self._matching(JobFilter(long_running=False)))
 
-    def _matching(self, which: JobFilter) -> list[_Job]:
+    def _matching(self, which: JobFilter) -> list[JobRun]:
         return [job for job in self._jobs.values() if which.matches(job.record.row)]
 
     def _leave_lost(self, which: JobFilter) -> None:
@@ -286,7 +261,7 @@ class Jobs(Actor[JobsMessage]):
                 )
         row = self._row(self._ledger.next_job_id(), request, admitted)
         started_s = self._clock.monotonic()
-        job = _Job(
+        job = JobRun(
             JobRecord(row, kind, admitted.options, admitted.config, started_s, request.is_resumed)
         )
         self._model.take(request.model)
@@ -315,7 +290,7 @@ class Jobs(Actor[JobsMessage]):
         )
 
     async def _update(
-        self, job: _Job, changes: Mapping[str, JsonValue], request: RunRequest
+        self, job: JobRun, changes: Mapping[str, JsonValue], request: RunRequest
     ) -> str:
         """Change a job that runs already, in place of a second one; its id."""
         try:
@@ -332,7 +307,7 @@ class Jobs(Actor[JobsMessage]):
             return await self._start(request)  # it was about to end
         return job_id
 
-    async def _live(self, job: _Job, publisher: Publisher) -> None:
+    async def _live(self, job: JobRun, publisher: Publisher) -> None:
         """One job, from its row in the ledger to the confirmation of its end."""
         record = job.record
         error: BaseException | None = None
@@ -346,9 +321,9 @@ class Jobs(Actor[JobsMessage]):
             return
         if not job.stopping:
             error = await self._host(job, publisher)
-        await self._conclude(job, publisher, error)
+        self._forget(job, await self._endings.tell(job, publisher, error))
 
-    async def _host(self, job: _Job, publisher: Publisher) -> BaseException | None:
+    async def _host(self, job: JobRun, publisher: Publisher) -> BaseException | None:
         record = job.record
 
         def stop_itself() -> None:
@@ -389,58 +364,9 @@ class Jobs(Actor[JobsMessage]):
         await child.ended
         return child.error if child.state in ("failed", "stopped") else None
 
-    async def _conclude(self, job: _Job, publisher: Publisher, error: BaseException | None) -> None:
-        record = job.record
-        about = {"job": record.identity}
-        if job.child is not None:
-            job.confirmed_off = await self._await_off(job.child.ref.name)
-        failed = error is not None and not job.stopping
-        reason = _reason(error) if error is not None and failed else job.stop_reason
-        if not job.confirmed_off:
-            reason = f"{reason}; {NOT_CONFIRMED}" if reason else NOT_CONFIRMED
-        state: State = "lost" if failed else "disconnected"
-        publisher.take_back()
-        publisher.state(state)
-        at = self._clock.time()
-        row = replace(record.row, ended_at=timestamp(at), state=state, reason=reason)
-        try:
-            await self._ledger.end_job(row.job_id, timestamp(at), state, reason)
-        except PiodError as refusal:
-            log.error(
-                "the end of job %s could not be kept: %s", row.job_id, refusal.message, extra=about
-            )
-        record.row = row
-        self._hub.publish(JobEnded(record.identity, state, reason, at))
-        log.info("%s has ended%s", title(row), f": {reason}" if reason else "", extra=about)
-        if isinstance(error, PiodError) and failed:
-            self._forget(job, error)
-        else:
-            self._forget(
-                job, Conflict(f"{title(row)} {reason or 'was stopped'} before it was ready")
-            )
-
-    async def _await_off(self, owner: str) -> bool:
-        """Whether the outputs of ``owner`` are confirmed to be off; waits a little."""
-        until = time.monotonic() + OFF_TIMEOUT_S
-        while (left_s := until - time.monotonic()) > 0:
-            try:
-                for bus in self._outputs:
-                    await bus.ask(AllReleased(owner), timeout=left_s)
-            except ActorGone:
-                await asyncio.sleep(0.05)  # its bus starts anew, and turns everything off first
-            except AskTimeout:
-                break
-            else:
-                return True
-        log.critical("the outputs of %s are not confirmed to be off; the bus tries on", owner)
-        return False
-
-    def _forget(self, job: _Job, why_not_ready: PiodError) -> None:
+    def _forget(self, job: JobRun, why_not_ready: PiodError) -> None:
         del self._jobs[job.record.row.job_id]
-        if not job.ready.done():
-            job.ready.set_exception(why_not_ready)
-            job.ready.exception()  # the asker may be gone
-        job.ended.set_result(None)
+        job.close(why_not_ready)
 
     async def _resume(self, lost: LostJobs, clock_trusted: bool) -> list[str]:
         now = self._clock.time() if clock_trusted else None
@@ -463,7 +389,7 @@ class Jobs(Actor[JobsMessage]):
 
     # -- stopping -----------------------------------------------------------------
 
-    async def _stop(self, jobs: Sequence[_Job], reason: str | None) -> int:
+    async def _stop(self, jobs: Sequence[JobRun], reason: str | None) -> int:
         """Stop ``jobs`` together; those that must go off first are cancelled first."""
         in_order = sorted(jobs, key=lambda job: -job.record.kind.stop_first)
         await asyncio.gather(*(self._stop_one(job, reason) for job in in_order))
@@ -476,16 +402,10 @@ class Jobs(Actor[JobsMessage]):
             )
         return len(jobs)
 
-    async def _stop_one(self, job: _Job, reason: str | None) -> None:
+    async def _stop_one(self, job: JobRun, reason: str | None) -> None:
         if not job.stopping:
             job.stopping = True
             job.stop_reason = reason
         if job.child is not None:
             await self._supervisor.stop(job.child)
         await job.ended
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, PiodError):
-        return error.message
-    return f"crashed: {type(error).__name__}: {error}"

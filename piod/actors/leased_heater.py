@@ -1,22 +1,76 @@
-"""The heater as a job sees it."""
+"""Leasing the heater: what its interlock (:mod:`piod.actors.heater`) is asked for a job.
+
+Messages: :class:`LeaseHeater`, :class:`SetHeater`, :class:`ReadBoard`,
+:class:`ResetInterlock`. :class:`LeasedHeater` sends them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from piod.actors.actor import Life, Ref
+from piod.actors.actor import Life, Message, Ref
 from piod.actors.buses.bus import ASK_TIMEOUT_S, LeaseLost
-from piod.actors.heater import (
-    HEATER_ASK_TIMEOUT_S,
-    HeaterInterlock,
-    HeaterLease,
-    HeaterState,
-    LeaseHeater,
-    ReadBoard,
-    ResetInterlock,
-    SetHeater,
-)
 from piod.errors import PiodError
+
+if TYPE_CHECKING:
+    from piod.actors.heater import HeaterInterlock
+
+HEATER_ASK_TIMEOUT_S = 60.0
+"""Wall time for asks that read the board: as long as an I2C access may take."""
+
+
+@dataclass(frozen=True)
+class HeaterLease:
+    """The right to drive the heater."""
+
+    number: int
+    owner: str
+
+
+@dataclass(frozen=True)
+class HeaterState:
+    """What the heater is driven at, and why it may not be (None: it may)."""
+
+    duty_percent: float
+    trip: str | None
+
+
+@dataclass(frozen=True)
+class LeaseHeater(Message["HeaterInterlock", HeaterLease]):
+    """Lend the heater, at 0 %, to ``life``. LeaseTaken while another owner has it.
+
+    ``changed`` is called with each change of its state, at once; ``lost`` when the lease
+    is taken away before its owner's end.
+    """
+
+    life: Life
+    changed: Callable[[HeaterState], None]
+    lost: Callable[[PiodError], None]
+
+
+@dataclass(frozen=True)
+class SetHeater(Message["HeaterInterlock", float]):
+    """Drive the leased heater; answered with the duty cycle that it has got.
+
+    Above 0 only after a good reading. Refused with HeaterTripped.
+    """
+
+    lease: HeaterLease
+    duty_percent: float
+
+
+@dataclass(frozen=True)
+class ReadBoard(Message["HeaterInterlock", float]):
+    """One reading of the board, °C, checked like any other. Refused with BusError."""
+
+    lease: HeaterLease
+
+
+@dataclass(frozen=True)
+class ResetInterlock(Message["HeaterInterlock", None]):
+    """Allow heating again; on disk when answered."""
 
 
 class LeasedHeater:

@@ -49,12 +49,13 @@ class PictureHandlers:
         drawing = self._drawings.get(name)
         if drawing is None:
             raise NotFound(f"there is no picture {name[:80]!r}")
-        headers = {hdrs.ETAG: f'"{drawing.tag}"'}
+        headers: dict[str, str] = {hdrs.ETAG: f'"{drawing.tag}"'}
         known = request.if_none_match or ()
         if any(tag.value in ("*", drawing.tag) for tag in known):
             headers[hdrs.CACHE_CONTROL] = f"public, max-age={MAX_AGE_S}"
             return web.Response(status=304, headers=headers)
-        return web.Response(body=drawing.content, headers={**_HEADERS, **headers})
+        headers.update(_HEADERS)
+        return web.Response(body=drawing.content, headers=headers)
 
 
 def _read(folder: Path) -> dict[str, _Drawing]:

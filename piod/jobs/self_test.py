@@ -23,7 +23,7 @@ from piod.jobs.od.meter import SECTION
 from piod.jobs.od.photodiodes import Photodiodes, signal_of
 from piod.jobs.od.reader import DARK_SETTLE_S
 from piod.jobs.od.sampling import READING, SamplingPlan
-from piod.jobs.stirring import KICK_S
+from piod.jobs.stirrer import KICK_S
 from piod.jobs.stirring_speed import rpm_of
 from piod.restarts import NEVER
 

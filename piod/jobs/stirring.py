@@ -13,6 +13,7 @@ watches for the stirrer to turn again.
 With ``enable_dodging_od`` and while OD is read, it turns at one speed around each
 reading and at another between them, and changes nothing during a reading
 (:mod:`piod.jobs.dodging`). Without, it keeps its small changes out of the readings.
+How the motor is kicked and sped up: :mod:`piod.jobs.stirrer`.
 
 Settings: see :attr:`Stirring.settings`. Times are seconds, speeds RPM, duty
 cycles percent.
@@ -20,13 +21,10 @@ cycles percent.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import TypeVar
 
 from piod.calibrations.curves import CurveError
 from piod.clock import Clock, timestamp
-from piod.errors import BadRequest
 from piod.events import JsonValue
 from piod.jobs.dodging import Delays, DodgeOd, OdSchedule
 from piod.jobs.feed_forward import FeedForward, feed_forward_from
@@ -34,36 +32,20 @@ from piod.jobs.interrupts import Interrupts
 from piod.jobs.job import EdgeInput, Job, JobLog, Options, PwmOutput, Unit
 from piod.jobs.pid import Pid, clamp
 from piod.jobs.stalls import Stalls
+from piod.jobs.stirrer import KICK_S, RETARGET_KICK_S, STALL_KICK_S, Stirrer, short_kick_s
 from piod.jobs.stirring_settings import (
     DODGING,
     DURING,
-    NEEDS_RPM,
-    NEEDS_RPM_REMEDIATION,
     OPTIONS,
     OUTSIDE,
     SECTION,
     SETTINGS,
     StirringSettings,
+    check_changes,
 )
 from piod.jobs.stirring_speed import observation_window_s, rpm_of
 
-T = TypeVar("T")
-
-
-KICK_S = 0.5
-"""Full duty cycle to get a stirrer at rest going, at start and wake."""
-RETARGET_KICK_S = 0.35
-"""The same, when a new target finds the stirrer off."""
-LEAST_KICK_S, KICK_RPM_PER_S = 0.15, 2000.0
-"""Between readings it was off for seconds only, and a kick must not shoot over the speed: a
-stirrer at full duty gains about so much, and is kicked for no longer than that takes."""
-STALL_KICK_S = 0.75
-"""Length of each half (off, full on) of a kick against a stall."""
 STALL_KICK_CEILING_PERCENT = 60.0
-
-RAMP_STEP_PERCENT = 20.0
-"""A turning stir bar is sped up in steps of at most this, or it may be thrown off."""
-RAMP_STEP_S = 1.0
 
 FIRST_POLL_S = 6.0
 """From a change of the duty cycle to the measurement that judges it."""
@@ -104,7 +86,6 @@ class Stirring(Job):
         pid: Pid,
         dodge_od: DodgeOd,
     ) -> None:
-        self._pwm = pwm
         self._hall_sensor = hall_sensor
         self._clock = clock
         self._unit = unit
@@ -117,13 +98,12 @@ class Stirring(Job):
         self._estimate = settings.duty_percent
         self.measured_rpm: float | None = None
         """The last measurement, RPM."""
-        self._running_percent = 0.0
-        """What the pin was last told."""
         self._dodge_od = dodge_od
         self._dodging = False
         """As published. The target is one of these two then."""
         self._asleep = False
         self._changed = Interrupts(clock)
+        self._stirrer = Stirrer(pwm, clock, self._changed, self._driven)
         self._aims_left = AIMS
         """How often the present target may still be fed forward anew."""
         self._stalls = Stalls(unit.log)
@@ -181,7 +161,7 @@ class Stirring(Job):
         self._begin_anew()
         if self._dodge_od.enabled:
             await self._dodge_od.keep_out(KICK_S)
-        await self._go(KICK_S)
+        await self._stirrer.go(self._estimate, KICK_S)
 
     async def run(self) -> None:
         pause = FIRST_POLL_S
@@ -206,7 +186,7 @@ class Stirring(Job):
 
     async def sleep(self) -> None:
         self._asleep = True
-        await self._drive(0.0)
+        await self._stirrer.drive(0.0)
         self._publish_rpm(0.0)
 
     async def wake(self) -> None:
@@ -215,25 +195,12 @@ class Stirring(Job):
         self._begin_anew()
         if self._dodge_od.enabled:
             await self._dodge_od.keep_out(KICK_S)
-        await self._go(KICK_S)
+        await self._stirrer.go(self._estimate, KICK_S)
 
     # -- settings -----------------------------------------------------------------
 
     def check(self, changes: Mapping[str, JsonValue]) -> None:
-        if "target_rpm" in changes and self._target is None:
-            raise BadRequest(
-                "target_rpm cannot be set: this stirring runs without RPM feedback",
-                remediation="Set duty_cycle, or run stirring with use_rpm.",
-            )
-        dodges = changes.get(DODGING, self._dodge_od.enabled)
-        if dodges and self._target is None:
-            raise BadRequest(NEEDS_RPM, remediation=NEEDS_RPM_REMEDIATION)
-        for setting in (DURING, OUTSIDE):
-            if setting in changes and not dodges:
-                raise BadRequest(
-                    f"{setting} can be set only while stirring dodges OD readings",
-                    remediation=f"Set {DODGING} first, or with it.",
-                )
+        check_changes(changes, use_rpm=self._target is not None, dodges=self._dodge_od.enabled)
 
     def change(self, setting: str, value: JsonValue) -> None:
         match setting, value:
@@ -280,14 +247,14 @@ class Stirring(Job):
             await self._wait_until(next_s + schedule.reading_s, schedule)
         elif await self._stir_until(slow_at_s, schedule):
             self._aim_at(self._dodge_od.during_rpm)
-            await self._go(self._kick_from_rest(), until_s=next_s)
+            await self._stirrer.go(self._estimate, self._kick_from_rest(), until_s=next_s)
             await self._wait_until(next_s + schedule.reading_s, schedule)
 
     async def _stir_until(self, end_s: float, schedule: OdSchedule) -> bool:
         """At the speed between readings; False: something has changed."""
         began_s = self._clock.monotonic()
         self._aim_at(self._dodge_od.outside_rpm)
-        await self._go(self._kick_from_rest(), until_s=end_s)
+        await self._stirrer.go(self._estimate, self._kick_from_rest(), until_s=end_s)
         window_s = observation_window_s(self._dodge_od.outside_rpm)
         if end_s - began_s > window_s + ROUND_S:
             pause = FIRST_POLL_S
@@ -316,15 +283,15 @@ class Stirring(Job):
             return
         self._note_turning()
         if settled:
-            self._feed_forward.learn(self._running_percent, rpm)
+            self._feed_forward.learn(self._stirrer.duty_percent, rpm)
 
     def _kick_from_rest(self) -> float:
         """How long to kick for the speed that is aimed at, around an OD reading."""
         if self._stalls.wants_kick:
             return RETARGET_KICK_S
-        if self._running_percent > 0 or self._target is None:
+        if self._stirrer.duty_percent > 0 or self._target is None:
             return 0.0
-        return clamp(LEAST_KICK_S, self._target / KICK_RPM_PER_S, RETARGET_KICK_S)
+        return short_kick_s(self._target)
 
     def _stop_dodging(self) -> None:
         self._dodging = False
@@ -359,17 +326,17 @@ class Stirring(Job):
         if rpm == 0:
             return await self._meet_stall()
         self._note_turning()
-        self._feed_forward.learn(self._running_percent, rpm)
+        self._feed_forward.learn(self._stirrer.duty_percent, rpm)
         await self._dodge_od.keep_out()
         if self._changed.pending:
             return 0.0
         if self._aims_left and abs(rpm - target) > AIM_BAND * target:
             self._aims_left -= 1
             self._estimate = self._duty_for(target)
-            await self._go(0.0)
+            await self._stirrer.go(self._estimate, 0.0)
             return FIRST_POLL_S
         self._aims_left = 0
-        await self._drive(clamp(0.0, self._estimate + self._trim(rpm), 100.0))
+        await self._stirrer.drive(clamp(0.0, self._estimate + self._trim(rpm), 100.0))
         return self._told.period_s
 
     async def _observe(self, target_rpm: float) -> float:
@@ -393,11 +360,8 @@ class Stirring(Job):
         if not self._count_stall():
             return self._told.period_s
         await self._dodge_od.keep_out(2 * STALL_KICK_S)
-        await self._pwm.set_duty(0.0)
-        await self._clock.sleep(STALL_KICK_S)
-        await self._pwm.set_duty(100.0)
-        await self._clock.sleep(STALL_KICK_S)
-        await self._drive(min(1.01 * self._estimate, STALL_KICK_CEILING_PERCENT))
+        await self._stirrer.kick_loose()
+        await self._stirrer.drive(min(1.01 * self._estimate, STALL_KICK_CEILING_PERCENT))
         return FIRST_POLL_S
 
     def _count_stall(self) -> bool:
@@ -415,30 +379,11 @@ class Stirring(Job):
     async def _follow(self) -> None:
         """Do what a changed setting asks for."""
         self._changed.clear()
-        await self._go(RETARGET_KICK_S if self._running_percent == 0 else 0.0)
+        kick_s = RETARGET_KICK_S if self._stirrer.duty_percent == 0 else 0.0
+        await self._stirrer.go(self._estimate, kick_s)
 
-    async def _go(self, kick_s: float, *, until_s: float = math.inf) -> None:
-        """To the estimate: with a kick from rest, in steps from a lower duty cycle.
-
-        Steps that would come later than ``until_s`` are left out.
-        """
-        estimate = self._estimate
-        if kick_s and estimate > 0:
-            await self._pwm.set_duty(100.0)
-            await self._clock.sleep(kick_s)
-        elif self._running_percent > 0:
-            while estimate - self._running_percent > RAMP_STEP_PERCENT:
-                await self._drive(self._running_percent + RAMP_STEP_PERCENT)
-                if self._clock.monotonic() + RAMP_STEP_S > until_s:
-                    return
-                if not await self._changed.wait(RAMP_STEP_S):
-                    return  # another setting counts now
-        await self._drive(estimate)
-
-    async def _drive(self, duty_percent: float) -> None:
-        """Set the pin; a duty cycle above 0 becomes the estimate, unless a new setting waits."""
-        await self._pwm.set_duty(duty_percent)
-        self._running_percent = duty_percent
+    def _driven(self, duty_percent: float) -> None:
+        """A duty cycle above 0 becomes the estimate, unless a new setting waits."""
         if duty_percent > 0 and not self._changed.pending:
             self._estimate = duty_percent
         self._publish("duty_cycle", round(duty_percent, 5))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from piod.config import Config
 from piod.errors import BadRequest
+from piod.events import JsonValue
 from piod.jobs.job import Option, Options, Setting
 
 MAX_TARGET_RPM = 5000.0
@@ -130,3 +132,24 @@ class StirringSettings:
             rpm_outside_od_reading=outside_rpm,
             enable_dodging_od=enable_dodging_od,
         )
+
+
+def check_changes(changes: Mapping[str, JsonValue], *, use_rpm: bool, dodges: bool) -> None:
+    """Raises BadRequest for a change of settings that a running stirring cannot follow.
+
+    ``use_rpm``: whether it has a target speed; ``dodges``: whether it dodges OD readings now.
+    """
+    if "target_rpm" in changes and not use_rpm:
+        raise BadRequest(
+            "target_rpm cannot be set: this stirring runs without RPM feedback",
+            remediation="Set duty_cycle, or run stirring with use_rpm.",
+        )
+    will_dodge = changes.get(DODGING, dodges)
+    if will_dodge and not use_rpm:
+        raise BadRequest(NEEDS_RPM, remediation=NEEDS_RPM_REMEDIATION)
+    for setting in (DURING, OUTSIDE):
+        if setting in changes and not will_dodge:
+            raise BadRequest(
+                f"{setting} can be set only while stirring dodges OD readings",
+                remediation=f"Set {DODGING} first, or with it.",
+            )

@@ -94,6 +94,7 @@ class Page:
     protocol: str
     device: str
     status: str
+    updated_at: str
     error: str | None
     progress: float | None
     step_id: str
@@ -134,6 +135,7 @@ def read_page(answer: object) -> Page:
         protocol=read_text(required(session, "protocol_name"), "protocol_name"),
         device=read_text(required(session, "target_device"), "target_device"),
         status=read_text(required(session, "status"), "status"),
+        updated_at=_text(session.get("updated_at")) or "",
         error=_text(session.get("error")),
         progress=None if progress is None else read_number(progress, "progress"),
         step_id=_text(step.get("step_id")) or "",

@@ -64,7 +64,7 @@ class Walk:
                     return self._left(page)
                 if isinstance(inputs, Ending):
                     return self._aborted(page)
-                after = self._advanced(page, inputs)
+                after = self._elsewhere(page) or self._advanced(page, inputs)
                 if after is not None:
                     page, typed = after, {}
         except _Stopped:
@@ -91,6 +91,19 @@ class Walk:
                 ending = self._terminal.ask_how_to_end()
                 if ending is not None:
                     return ending
+
+    def _elsewhere(self, page: Page) -> Page | None:
+        """Where the session is, if it has gone on elsewhere, in a browser say; None: it has not.
+
+        What was answered belongs to ``page``: it must not start a pump on another.
+        """
+        now = self._settled(self._page(page.session_id))
+        if (now.step_id, now.updated_at) == (page.step_id, page.updated_at):
+            return None
+        self._terminal.say("\n(The session has gone on elsewhere meanwhile.)")
+        if not self._terminal.by_hand:
+            raise NotInStep(f"{page.title!r} was answered too late: the session has gone on")
+        return now
 
     # -- advancing --------------------------------------------------------------------
 

@@ -13,12 +13,10 @@ from piod.actors import heater_latch
 from piod.actors.actor import Life, Ref
 from piod.actors.board_watch import BoardWatch
 from piod.actors.buses.i2c import DeviceStatistics
-from piod.actors.heater import (
-    HeaterInterlock,
+from piod.actors.heater import HeaterInterlock, InterlockState, LookWhileOff
+from piod.actors.leased_heater import (
     HeaterLease,
-    InterlockState,
     LeaseHeater,
-    LookWhileOff,
     ReadBoard,
     ResetInterlock,
     SetHeater,

@@ -244,6 +244,22 @@ def test_points_that_make_no_curve_are_refused(call: Callable[[], Fit], told: st
     assert refusal.value.remediation
 
 
+def test_polynomials_that_rounding_would_ruin_are_refused_or_of_lower_degree() -> None:
+    """Powers of 10⁷, of which only the differences count, leave no digits to the curve."""
+    x = [1e7 + i for i in range(8)]
+    y = [math.sin(i) for i in range(8)]
+    with pytest.raises(UnusablePoints, match="too far from 0") as refusal:
+        poly_fixed(x, y, 5)
+    assert "spline" in refusal.value.remediation
+    assert poly_auto(x, y).rmse < 1
+    assert spline_auto(x, y).rmse < 1
+
+
+def test_unknowns_that_the_points_do_not_determine_are_refused() -> None:
+    with pytest.raises(UnusablePoints, match="differ too little"):
+        poly_fixed([0, 1e-8, 2e-8, 1], [0, 1, 0, 1], 3)
+
+
 # -- the fused model ---------------------------------------------------------------------
 
 ODS = (0.02, 0.1, 0.5, 2.0)

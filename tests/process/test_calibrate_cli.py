@@ -28,6 +28,7 @@ from unit_process import (
 )
 
 from piod.cli import main
+from piod.terminal.unit_client import UnitClient
 
 KEY = "c2VjcmV0"
 SESSIONS = "/unit_api/calibrations/sessions"
@@ -242,10 +243,6 @@ def test_a_person_calibrates_a_pump(unit: UnitProcess, sit: Sit) -> None:
 
 
 def test_a_session_is_left_and_gone_on_with(unit: UnitProcess, sit: Sit) -> None:
-    person = sit("media_pump", "--url", unit.url.removeprefix("http://"))
-    assert person.exit_status() == 2
-    assert "PIOD_API_KEY" in person.seen
-
     where = ("--data-dir", str(unit.data_dir))
     person = sit("media_pump", *where)
     person.sees("Press Enter to go on.")
@@ -273,6 +270,25 @@ def test_a_session_is_left_and_gone_on_with(unit: UnitProcess, sit: Sit) -> None
     person.sees("The session is aborted.")
     assert person.exit_status() == 1
     assert unit.get(f"{SESSIONS}/{session_id}")["session"]["status"] == "aborted"
+
+
+def test_what_was_answered_on_one_page_is_not_posted_to_another(
+    unit: UnitProcess, sit: Sit
+) -> None:
+    person = sit("media_pump", "--data-dir", str(unit.data_dir))
+    person.sees("Press Enter to go on.")
+    browser = UnitClient(unit.url, KEY)
+    path = ("calibrations", "sessions", person.session_id())
+    browser.post(*path, "inputs", body={"inputs": {}})
+    person.types("")
+    person.sees("gone on elsewhere")
+    person.sees("Water and a scale")
+    person.sees("Press Enter to go on.")
+    assert unit.get(f"{SESSIONS}/{path[-1]}")["session"]["step_id"] == "intro_confirm_2"
+    browser.post(*path, "abort")
+    person.types("")
+    person.sees("The session is aborted.")
+    assert person.exit_status() == 1
 
 
 @pytest.mark.long
@@ -403,6 +419,14 @@ def test_what_the_unit_does_not_have_is_told(
     done = script.runs(*words, "--data-dir", str(unit.data_dir), answers="")
     assert done.status == 2
     assert said in done.err
+
+
+def test_a_unit_that_wants_a_key_says_so_before_anything_is_begun(
+    unit: UnitProcess, script: Script
+) -> None:
+    done = script.runs("stirring", "--url", unit.url.removeprefix("http://"), answers="")
+    assert done.status == 2
+    assert "PIOD_API_KEY" in done.err
 
 
 @pytest.mark.parametrize(

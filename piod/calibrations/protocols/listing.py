@@ -65,10 +65,12 @@ def find_protocol(
 
     BadRequest that names what there is.
     """
-    for_device = [protocol for protocol in protocols if _takes(protocol, device, config)]
-    for protocol in for_device:
-        if name in (protocol.name, *protocol.aliases):
+    every = list(protocols)
+    for protocol in every:
+        # by name first: each look at a session comes here, and the others' devices cost more
+        if name in (protocol.name, *protocol.aliases) and _takes(protocol, device, config):
             return protocol
+    for_device = [protocol for protocol in every if _takes(protocol, device, config)]
     if for_device:
         names = ", ".join(sorted(protocol.name for protocol in for_device))
         raise BadRequest(

@@ -17,7 +17,7 @@ from piod.errors import BadRequest, ConfigurationError, Unavailable
 from piod.jobs.calibrating import Progress, unpublished
 from piod.jobs.job import EdgeInput, PwmOutput, Unit
 from piod.jobs.stalls import MOST_KICKS
-from piod.jobs.stirring import KICK_S, RAMP_STEP_PERCENT, RAMP_STEP_S, STALL_KICK_S
+from piod.jobs.stirrer import KICK_S, RAMP_STEP_PERCENT, RAMP_STEP_S, STALL_KICK_S
 from piod.jobs.stirring_settings import SECTION
 from piod.jobs.stirring_speed import rpm_of
 
