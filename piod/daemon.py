@@ -2,7 +2,8 @@
 
 The only module that sees everything. :func:`build` takes the parts that differ
 between a Raspberry Pi, a simulated unit and a test, and makes a :class:`Daemon`
-of them; :mod:`piod.serve` makes it a process with a port.
+of them; :mod:`piod.serve` makes it a process with a port. Three parts of that have
+modules of their own: :mod:`piod.hardware`, :mod:`piod.stores`, :mod:`piod.front`.
 
 Start: outputs off (the buses open), ledger, jobs. End: jobs and their outputs,
 actors, ledger, buses.
@@ -15,19 +16,13 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
+from typing import TypeVar, cast
 
 from aiohttp import web
 
-from piod import __version__
 from piod.actors.actor import Actor, Life, Ref
-from piod.actors.buses.bus import Bus, BusState, OutputBus
-from piod.actors.buses.gpio import GpioBus
-from piod.actors.buses.i2c import BusAccess, I2cBus
-from piod.actors.buses.led import LedBus
-from piod.actors.buses.pwm import PwmBus
+from piod.actors.buses.i2c import BusAccess
 from piod.actors.clock_watch import PATIENCE_S, AwaitTrust, ClockWatch, rebooted_since
 from piod.actors.cluster import ClusterEstimators
 from piod.actors.guardian import Guardian
@@ -57,39 +52,17 @@ from piod.actors.volumes import LEDGER_TIMEOUT_S, Unconfirm, VolumeLedger
 from piod.calibrations.protocols.protocol import CalibrationProtocol
 from piod.calibrations.protocols.registry import PROTOCOLS, ProtocolRegistry
 from piod.calibrations.protocols.turn import Facts
-from piod.calibrations.store import CalibrationStore, EstimatorStore
 from piod.clock import Clock
-from piod.config import Config, ConfigFiles
-from piod.errors import BusError, PiodError
+from piod.config import ConfigFiles
+from piod.errors import PiodError
 from piod.events import JsonValue
+from piod.front import build_front
+from piod.hardware import Board, Buses, close_port, open_buses
 from piod.host import Host, LinuxHost
-from piod.http.application import build_application
-from piod.http.archives import ArchiveHandlers
-from piod.http.bioreactor import BioreactorHandlers
-from piod.http.calibrations import CalibrationHandlers, EstimatorHandlers
-from piod.http.files import FileHandlers
-from piod.http.jobs import JobHandlers
-from piod.http.pictures import PictureHandlers
-from piod.http.plugins import PluginHandlers
-from piod.http.readings import ReadingsHandlers
-from piod.http.sessions import SessionHandlers
 from piod.http.simulator import SimulatorHandlers
-from piod.http.system import HardwareHandlers, SystemHandlers
-from piod.http.table.bioreactor import bioreactor_routes
-from piod.http.table.calibrations import calibration_routes, estimator_routes, session_routes
-from piod.http.table.files import file_routes
-from piod.http.table.jobs import job_routes
-from piod.http.table.pictures import picture_routes
-from piod.http.table.plugins import plugin_routes
-from piod.http.table.readings import readings_routes
-from piod.http.table.simulator import simulator_routes
-from piod.http.table.system import system_routes
-from piod.http.tasks import TaskHandlers
-from piod.http.unit import UnitHandlers
-from piod.hw.drivers import led_driver, thermometer
+from piod.hw.drivers import thermometer
 from piod.hw.guard import GuardLink
 from piod.hw.models import Models
-from piod.hw.ports import GpioPort, I2cPort, PwmPort
 from piod.hw.wiring import Wiring
 from piod.jobs.job import Job, Unit
 from piod.jobs.registry import JOBS
@@ -98,16 +71,11 @@ from piod.plugins.plugins import Plugins
 from piod.plugins.registry import JobRegistry
 from piod.plugins.simulated import SimulatedInstaller
 from piod.restarts import FOR_EVER
-from piod.storage import imports
-from piod.storage.files import remove_temporary_files
-from piod.storage.installation import take_over_pointers
-from piod.storage.layout import READINGS_NAME
 from piod.storage.ledger import Ledger
-from piod.storage.pointers import ActivePointers
 from piod.storage.readings import Readings
 from piod.storage.sessions import SessionRow, Sessions
-from piod.storage.tree import Tree
 from piod.storage.volumes import VolumeStore
+from piod.stores import open_stores
 from piod.system import SystemPort
 
 log = logging.getLogger(__name__)
@@ -118,40 +86,6 @@ END_TIMEOUT_S = 3.5
 """Wall time in which jobs are expected to end when the daemon does."""
 POWER_TIMEOUT_S = 0.5
 """Wall time in which a reboot or shutdown under way may tell its task that it was done."""
-CLOSE_TIMEOUT_S = 1.0
-"""Wall time that a bus has to turn everything off at the end; then the guard does it."""
-
-
-class Board(Protocol):
-    """The hardware of one unit."""
-
-    @property
-    def pwm(self) -> PwmPort: ...
-
-    @property
-    def gpio(self) -> GpioPort: ...
-
-    @property
-    def i2c(self) -> I2cPort: ...
-
-
-@dataclass(frozen=True)
-class _Access:
-    """Who may call, by the configuration of this moment (piod.http.access)."""
-
-    allowed_origins: Sequence[str]
-    api_key: str | None
-    unknown: str | None
-    """Why it is not known who may call: the configuration could never be read."""
-
-    @classmethod
-    def of(cls, config: Config) -> _Access:
-        origins = config.text("piod", "allowed_origins", "")
-        return cls(
-            [origin.strip() for origin in origins.split(",") if origin.strip()],
-            config.text("ui_basic_auth", "api_key", None) or None,
-            config.problem,
-        )
 
 
 class Daemon:
@@ -162,8 +96,7 @@ class Daemon:
         *,
         unit_name: str,
         jobs: Ref[Jobs],
-        pwm: Ref[PwmBus],
-        buses: Mapping[str, Ref[Bus]],
+        buses: Buses,
         hub: Hub,
         ledger: Ledger,
         readings: Readings,
@@ -176,8 +109,8 @@ class Daemon:
     ) -> None:
         self.unit_name = unit_name
         self.jobs = jobs
-        self.pwm = pwm
-        self.buses = buses
+        self.pwm = buses.pwm
+        self.buses = buses.by_name
         self.hub = hub
         self.ledger = ledger
         self.readings = readings
@@ -276,9 +209,9 @@ async def build(
     hub = Hub()
     supervisor = Supervisor(clock)
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(_close, board.i2c)
-        stack.push_async_callback(_close, board.gpio)
-        stack.push_async_callback(_close, board.pwm)
+        stack.push_async_callback(close_port, board.i2c)
+        stack.push_async_callback(close_port, board.gpio)
+        stack.push_async_callback(close_port, board.pwm)
         stack.push_async_callback(system.disconnect)
         stack.push_async_callback(supervisor.stop_all)
 
@@ -288,43 +221,20 @@ async def build(
             return cast("Ref[T]", supervisor.start(name, made, FOR_EVER).ref)
 
         # outputs off before anything else
-        pwm = start("pwm bus", lambda: PwmBus(board.pwm, clock, hub))
-        gpio = start("gpio bus", lambda: GpioBus(board.gpio))
-        i2c = start("i2c bus", lambda: I2cBus(board.i2c, clock, hub))
-        await asyncio.sleep(0)
-        leds = start(
-            "led bus",
-            lambda: LedBus(led_driver(BusAccess(i2c, urgent=True), wiring), clock, hub, guard),
-        )
-        await asyncio.sleep(0)
-        buses: dict[str, Ref[Bus]] = {"pwm": pwm, "gpio": gpio, "i2c": i2c, "led": leds}
-        outputs: list[Ref[OutputBus]] = [pwm, leds]
-        for bus in buses.values():
-            await bus.ask(BusState(), timeout=30)
-
+        buses = await open_buses(board, start, wiring=wiring, clock=clock, hub=hub, guard=guard)
         guardian: Ref[Guardian] | None = None
         if guard is not None:
-            guardian = start("guardian", lambda: Guardian(guard, pwm, keep_fds, [leds]))
+            guardian = start("guardian", lambda: Guardian(guard, buses.pwm, keep_fds, [buses.leds]))
 
-        # in a thread: folders on a slow card
-        with clock.hold():
-            await asyncio.to_thread((data_dir / "storage").mkdir, parents=True, exist_ok=True)
-            await asyncio.to_thread(remove_temporary_files, data_dir / "storage")
-        ledger = await Ledger.open(data_dir / "storage" / "piod.sqlite", clock.hold)
-        readings = Readings(data_dir / "storage" / READINGS_NAME, clock.hold)
-        stack.push_async_callback(_closed_after, supervisor, ledger, readings)
-        await imports.settle_at_start(data_dir, ledger, clock.hold)
-        cache = config.current().text("storage", "persistent_cache", None)
-        pointers_problem = await take_over_pointers(data_dir, cache, ledger, clock.hold)
+        # the databases close after the actors that write to them
+        stores = await stack.enter_async_context(
+            open_stores(data_dir, config, clock, writers_end=supervisor.stop_all)
+        )
+        ledger = stores.ledger
         rebooted = await rebooted_since(ledger)
         model = UnitModel(
             models, ledger, fixed_model, await remembered_model(models, ledger) or default_model
         )
-        pointers = ActivePointers(ledger)
-        calibrations = CalibrationStore(data_dir / "storage" / "calibrations", pointers, clock.hold)
-        estimators = EstimatorStore(data_dir / "storage" / "estimators", pointers, clock.hold)
-        await calibrations.prepare()
-        await estimators.prepare()
 
         registry = JobRegistry(kinds)
         protocol_registry = ProtocolRegistry(protocols)
@@ -346,13 +256,13 @@ async def build(
                 life=life,
                 lost=lost,
                 publisher=publisher,
-                pwm=pwm,
-                gpio=gpio,
-                i2c=i2c,
-                leds=leds,
+                pwm=buses.pwm,
+                gpio=buses.gpio,
+                i2c=buses.i2c,
+                leds=buses.leds,
                 wiring=wiring,
-                calibrations=calibrations,
-                estimators=estimators,
+                calibrations=stores.calibrations,
+                estimators=stores.estimators,
                 hub=hub,
                 ledger=ledger,
                 host=host or LinuxHost(data_dir),
@@ -384,16 +294,16 @@ async def build(
         heater = start(
             "heater",
             lambda: HeaterInterlock(
-                pwm=pwm,
+                pwm=buses.pwm,
                 pin=wiring.pwm_pins[wiring.heater_pwm_channel],
-                thermometer=thermometer(BusAccess(i2c, urgent=True), wiring),
+                thermometer=thermometer(BusAccess(buses.i2c, urgent=True), wiring),
                 limits=lambda: model.limits,
                 ledger=ledger,
                 power_off=power_off,
                 clock=clock,
             ),
         )
-        start("recorder", lambda: Recorder(hub, ledger, readings, clock))
+        start("recorder", lambda: Recorder(hub, ledger, stores.readings, clock))
         volumes = start(
             "volumes",
             lambda: VolumeLedger(
@@ -413,7 +323,7 @@ async def build(
                 kinds=registry,
                 make_unit=make_unit,
                 model=model,
-                outputs=outputs,
+                outputs=buses.outputs,
                 ledger=ledger,
                 config=config,
                 hub=hub,
@@ -422,12 +332,12 @@ async def build(
         )
         workshop = Workshop(
             sessions=Sessions(ledger.database),
-            calibrations=calibrations,
-            estimators=estimators,
+            calibrations=stores.calibrations,
+            estimators=stores.estimators,
             cluster=ClusterEstimators(
                 unit_name=unit_name,
                 leader_name=leader_name,
-                store=estimators,
+                store=stores.estimators,
                 config=config.current,
                 hold=clock.hold,
             ),
@@ -440,10 +350,15 @@ async def build(
                 protocols=protocol_registry, workshop=workshop, facts=facts, clock=clock
             ),
         )
-        is_leader = unit_name == leader_name
         machine = start(
             "system",
-            lambda: System(system, is_leader=is_leader, jobs=jobs, outputs=outputs, ledger=ledger),
+            lambda: System(
+                system,
+                is_leader=unit_name == leader_name,
+                jobs=jobs,
+                outputs=buses.outputs,
+                ledger=ledger,
+            ),
         )
         clock_watch = start("clock watch", lambda: ClockWatch(clock, system, rebooted=rebooted))
 
@@ -463,95 +378,54 @@ async def build(
             config=config,
             model=model,
             ledger=ledger,
-            buses=buses,
-            i2c=i2c,
+            buses=buses.by_name,
+            i2c=buses.i2c,
             guardian=guardian,
             heater=heater,
             volumes=volumes,
             clock_watch=clock_watch,
-            found_at_start=[*found_at_start, *([pointers_problem] if pointers_problem else ())],
+            found_at_start=[*found_at_start, *([stores.problem] if stores.problem else ())],
         )
-        task_handlers = TaskHandlers(tasks, unit_name)
-        system_handlers = SystemHandlers(
-            system=machine, tasks=task_handlers, clock=clock, config=config, is_leader=is_leader
-        )
-        tree = Tree(data_dir)
 
         async def reload_files() -> None:
             """After an import; the rest is read again whenever it has changed."""
-            await calibrations.prepare()
-            await estimators.prepare()
+            await stores.prepare()
             await plugins.load()
             await volumes.ask(Unconfirm(), timeout=LEDGER_TIMEOUT_S)
 
-        routes = [
-            *job_routes(
-                UnitHandlers(
-                    unit_name=unit_name, version=__version__, clock=clock, examine=health.examine
-                ),
-                task_handlers,
-                JobHandlers(
-                    jobs=jobs,
-                    tasks=task_handlers,
-                    ledger=ledger,
-                    kinds=registry,
-                ),
+        application = build_front(
+            unit_name=unit_name,
+            leader_name=leader_name,
+            data_dir=data_dir,
+            clock=clock,
+            config=config,
+            models=models,
+            stores=stores,
+            health=health,
+            hardware_check=HardwareCheck(
+                buses.i2c, data_dir / "hardware", wiring.hat_version, clock.hold
             ),
-            *plugin_routes(PluginHandlers(plugins, task_handlers)),
-            *system_routes(
-                system_handlers,
-                HardwareHandlers(
-                    tasks=task_handlers,
-                    models=models,
-                    check=HardwareCheck(
-                        i2c, data_dir / "hardware", wiring.hat_version, clock.hold
-                    ).check,
-                ),
-            ),
-            *session_routes(SessionHandlers(sessions)),
-            *picture_routes(PictureHandlers()),
-            *calibration_routes(
-                CalibrationHandlers(calibrations, unit_name, protocol_registry, facts)
-            ),
-            *estimator_routes(EstimatorHandlers(estimators, unit_name)),
-            *bioreactor_routes(BioreactorHandlers(volumes)),
-            *readings_routes(ReadingsHandlers(readings, unit_name)),
-            *file_routes(
-                FileHandlers(tree, task_handlers, clock.hold),
-                ArchiveHandlers(
-                    tree=tree,
-                    tasks=task_handlers,
-                    jobs=jobs,
-                    ledger=ledger,
-                    unit_name=unit_name,
-                    leader_name=leader_name,
-                    version=__version__,
-                    clock=clock,
-                    reload=reload_files,
-                    imported=imported,
-                ),
-            ),
-            *(simulator_routes(simulator) if simulator is not None else ()),
-        ]
-
-        async def flush() -> None:
-            if before_answer is not None:
-                before_answer()
-
-        application = build_application(
-            routes,
-            version=__version__,
-            access=lambda: _Access.of(config.current()),
-            before_answer=flush if before_answer is not None else None,
+            tasks=tasks,
+            jobs=jobs,
+            kinds=registry,
+            plugins=plugins,
+            system=machine,
+            sessions=sessions,
+            protocols=protocol_registry,
+            facts=facts,
+            volumes=volumes,
+            reload=reload_files,
+            imported=imported,
+            simulator=simulator,
+            before_answer=before_answer,
         )
         daemon = Daemon(
             unit_name=unit_name,
             jobs=jobs,
-            pwm=pwm,
             buses=buses,
             hub=hub,
             ledger=ledger,
-            readings=readings,
+            readings=stores.readings,
             clock_watch=clock_watch,
             heater=heater,
             tasks=tasks,
@@ -570,23 +444,3 @@ async def _power_settled(tasks: Ref[Tasks]) -> None:
         await tasks.ask(AwaitFree(POWER_LOCK), timeout=POWER_TIMEOUT_S)
     except PiodError:
         log.warning("the reboot or shutdown that was asked for has not begun")
-
-
-async def _close(port: PwmPort | GpioPort | I2cPort) -> None:
-    try:
-        async with asyncio.timeout(CLOSE_TIMEOUT_S):
-            await port.close()
-    except BusError as error:
-        log.critical("a bus could not be closed, the guard looks after it: %s", error.message)
-    except TimeoutError:
-        log.critical("a bus does not close, the guard looks after it")
-
-
-async def _closed_after(supervisor: Supervisor, ledger: Ledger, readings: Readings) -> None:
-    """The databases close after the actors that write to them."""
-    await supervisor.stop_all()
-    try:
-        await readings.close()
-    except PiodError as refusal:
-        log.error("the last readings were not kept: %s", refusal.message)
-    await ledger.close()

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from piod.calibrations.store import CalibrationStore, EstimatorStore
-from piod.clock import Hold
-from piod.config import Config
+from piod.clock import Clock
+from piod.config import ConfigFiles
 from piod.errors import PiodError
 from piod.storage import imports
 from piod.storage.files import remove_temporary_files
@@ -45,14 +45,18 @@ class Stores:
 
 @asynccontextmanager
 async def open_stores(
-    data_dir: Path, config: Config, hold: Hold, *, writers_end: Callable[[], Awaitable[None]]
+    data_dir: Path,
+    config: ConfigFiles,
+    clock: Clock,
+    *,
+    writers_end: Callable[[], Awaitable[None]],
 ) -> AsyncIterator[Stores]:
     """The stores below ``data_dir``, for as long as the context lasts.
 
     An import that was cut short is settled first. ``writers_end`` is awaited before they
     close: it ends the actors that write to them. Raises StorageFailed, StorageFull.
     """
-    storage = data_dir / STORAGE_FOLDER
+    storage, hold = data_dir / STORAGE_FOLDER, clock.hold
     # in a thread: folders on a slow card
     with hold():
         await asyncio.to_thread(storage.mkdir, parents=True, exist_ok=True)
@@ -61,7 +65,7 @@ async def open_stores(
     readings = Readings(storage / READINGS_NAME, hold)
     try:
         await imports.settle_at_start(data_dir, ledger, hold)
-        cache = config.text("storage", "persistent_cache", None)
+        cache = config.current().text("storage", "persistent_cache", None)
         problem = await take_over_pointers(data_dir, cache, ledger, hold)
         pointers = ActivePointers(ledger)
         stores = Stores(

@@ -9,9 +9,9 @@ origin to its first point, and on from its last one, it is continued by straight
 dose is measured out by the latter.
 
 How sure: a calibrated pump drifts by 2 %, and a run differs from the next by 1 % (handbook,
-jobs-and-hardware §6.1), so 3 % either way; it begins to pump up to 0.05 s late, and is turned
-off some milliseconds late. The rate of one that is not calibrated is a guess: the nominal one,
-30 % either way.
+jobs-and-hardware §6.1), so 3 % either way. The rate of one that is not calibrated is a guess:
+the nominal one, 30 % either way. Each begins to pump up to 0.05 s late, and is turned off some
+milliseconds late.
 """
 
 from __future__ import annotations
@@ -71,15 +71,11 @@ class PumpRate:
         """What a run of ``seconds`` moves."""
         if not seconds > 0:
             return NOTHING
-        expected_ml = self._ml(seconds)
-        if self.calibration_name is None:
-            return Amount(
-                (1 - UNCALIBRATED) * expected_ml, expected_ml, (1 + UNCALIBRATED) * expected_ml
-            )
+        margin = UNCALIBRATED if self.calibration_name is None else CALIBRATED
         return Amount(
-            (1 - CALIBRATED) * self._ml(seconds - DEAD_S),
-            expected_ml,
-            (1 + CALIBRATED) * self._ml(seconds + LATE_S),
+            (1 - margin) * self._ml(seconds - DEAD_S),
+            self._ml(seconds),
+            (1 + margin) * self._ml(seconds + LATE_S),
         )
 
     def seconds_for(self, volume_ml: float) -> float:

@@ -1,4 +1,4 @@
 """Everything that the unit answers: the route table, one module for each kind of thing.
 
-:mod:`piod.daemon` puts the lists together; of two routes that match, the first wins.
+:mod:`piod.front` puts the lists together; of two routes that match, the first wins.
 """
