@@ -119,6 +119,10 @@ class OverflowRefused(BadRequest):
     )
 
 
+class LeaseTaken(Conflict):
+    """The output belongs to another owner."""
+
+
 class VolumeInDoubt(Conflict):
     """It is not known well enough what is in the vial; nothing may be added."""
 

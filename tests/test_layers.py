@@ -1,7 +1,8 @@
 """Imports point downwards only (docs/architecture.md).
 
 http → actors, plugins → calibrations/protocols → jobs → calibrations → hw, storage → the modules
-at the bottom. Of hw, jobs see the ports alone. dbus_next and aiohttp_apispec each have one importer.
+at the bottom. Of hw, jobs see the ports alone. dbus_next and aiohttp_apispec each have one
+importer.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 
 from piod.actors.actor import Life, Ref
 from piod.actors.vial import NOTHING
@@ -35,10 +36,13 @@ class OpenDose:
     def dose_id(self) -> str:
         return self._dose_id
 
-    async def finish(self, seconds: float) -> Amount:
+    async def finish(self, seconds: float, *, unsure_s: float = 0.0) -> Amount:
         if not (math.isfinite(seconds) and seconds >= 0):
             raise BadRequest(f"a pump was on for 0 s or longer, not for {seconds} s")
         moved = self._flow(seconds) if seconds else NOTHING
+        if unsure_s > 0:
+            sure_s = seconds - unsure_s
+            moved = replace(moved, least_ml=self._flow(sure_s).least_ml if sure_s > 0 else 0.0)
         return await self._ledger.ask(FinishDose(self._dose_id, moved), timeout=LEDGER_TIMEOUT_S)
 
 

@@ -36,7 +36,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from piod.actors.actor import Actor, Life, Message, Ref
-from piod.actors.buses.bus import ASK_TIMEOUT_S, AllReleased, LeaseLost, LeaseTaken
+from piod.actors.buses.bus import ASK_TIMEOUT_S, AllReleased, LeaseLost
 from piod.actors.buses.pwm import LeasePwm, PwmBus, PwmLease, SetDuty
 from piod.actors.heater_board import COOLED_CELSIUS, SAMPLE_S, HeaterBoard
 from piod.actors.heater_latch import TripLatch
@@ -50,7 +50,7 @@ from piod.actors.leased_heater import (
     SetHeater,
 )
 from piod.clock import Clock, timestamp
-from piod.errors import BadRequest, BusError, PiodError
+from piod.errors import BadRequest, BusError, LeaseTaken, PiodError
 from piod.hw.models import Limits
 from piod.hw.ports import Thermometer
 from piod.jobs.instruments import HeaterTripped

@@ -33,11 +33,19 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import asdict
 from typing import ClassVar
 
-from piod.errors import BadRequest, BusError, Conflict
+from piod.errors import (
+    BadRequest,
+    Conflict,
+    LeaseTaken,
+    StorageFailed,
+    StorageFull,
+    Unavailable,
+    VolumeInDoubt,
+)
 from piod.events import JsonValue, ReadingTaken, VolumesChanged
 from piod.jobs.automation import Automation, wait_for
 from piod.jobs.dosing.exchange import Exchanged, ExchangeSettings, exchange
-from piod.jobs.dosing.signals import NoSignal, Signal, Signals
+from piod.jobs.dosing.signals import NoSignal, Signals
 from piod.jobs.job import FallAsleep, Option, Options, OptionValue, Setting, Unit
 from piod.jobs.liquids import PumpRole, Volumes
 from piod.jobs.pump_rate import NotCalibrated
@@ -46,9 +54,13 @@ from piod.restarts import NEVER
 
 SECTION = "dosing_automation.config"
 FIRST_RUN_S = 2.0
+IN_USE_S, IN_USE_PAUSE_S = 60.0, 0.5
+"""So long a dose waits for a pump that somebody else uses."""
 DEFAULT_DURATION_MIN = 60.0
 MAX_MINUTES = 525_600
 """A year."""
+MAX_ML = 100.0
+"""Of a volume that is exchanged at once: more than any vial holds."""
 
 VOLUME_OPTIONS = {
     "alt_media_fraction": "alt_media_fraction",
@@ -104,6 +116,7 @@ class DosingAutomation(Automation):
         self._to_keep: dict[str, float] = {
             name: _number(options[name]) for name in VOLUME_OPTIONS if name in options
         }
+        self._to_apply: dict[str, JsonValue] = {}
         self._mute: str | None = None
         """The missing signal that was told of."""
         self._source = f"{self.job_name}:{self.automation_name}"
@@ -159,17 +172,20 @@ class DosingAutomation(Automation):
             self.tell("DosingStopped", "an exchange is over", _volumes_of(moved))
 
     async def dose(self, role: PumpRole, volume_ml: float) -> float:
-        """Pump; the volume that was moved, mL."""
+        """Pump; the volume that was moved, mL. Waits a little for a pump that is in use."""
         pump = await open_pump(self.unit, role)
-        return await pump.dose(volume_ml, source=self._source)
+        until_s = self.clock.monotonic() + IN_USE_S
+        while True:
+            try:
+                return await pump.dose(volume_ml, source=self._source)
+            except LeaseTaken:
+                if self.clock.monotonic() >= until_s:
+                    raise
+                await self.clock.sleep(IN_USE_PAUSE_S)
 
     async def volumes(self) -> Volumes:
         """What is in the vial now."""
         return await self.unit.liquids.volumes()
-
-    async def reading(self, signal: Signal) -> float:
-        """The latest value of a signal; NoSignal."""
-        return self.signals.latest(signal)
 
     @property
     def duration_min(self) -> float:
@@ -185,6 +201,14 @@ class DosingAutomation(Automation):
 
     @classmethod
     async def refuse(cls, unit: Unit, options: Options) -> None:
+        _check_volumes(unit, options, "option")
+        doubt = (await unit.liquids.volumes()).doubt
+        if doubt is not None and "current_volume_ml" in options:
+            raise VolumeInDoubt(
+                f"the option current_volume_ml does not end a doubt: {doubt}",
+                remediation="Look at the vial, then set current_volume_ml with "
+                "PATCH /unit_api/bioreactor/experiments/…",
+            )
         for role in cls.pumps:
             pump = await open_pump(unit, role)
             if pump.rate.calibration_name is None:
@@ -238,22 +262,29 @@ class DosingAutomation(Automation):
                 wait_s = max(0.0, self._last_run_s + 60 * self._duration_min - now_s)
             if wait_s > 0 and await wait_for(self._rescheduled, self.clock, wait_s):
                 continue
-            self._last_run_s = self.clock.monotonic()
-            await self.attempt()
+            before_s, self._last_run_s = self._last_run_s, self.clock.monotonic()
+            if not await self.attempt():
+                self._last_run_s = before_s
+                await self.signals.news()
 
-    async def attempt(self) -> None:
-        """One :meth:`execute`, and what follows when it cannot be done."""
+    async def attempt(self) -> bool:
+        """One :meth:`execute`, and what follows when it cannot be done.
+
+        False: a reading is missing, and nothing was done.
+        """
         try:
             await self.execute()
             self._mute = None
         except NoSignal as missing:
             self.wait_for_signal(missing)
+            return False
+        except (LeaseTaken, StorageFull, StorageFailed, Unavailable) as fault:
+            self.tell("ErrorOccurred", fault.message)
+            self._log.error("%s: not dosed; the next time is tried", fault.message)
         except (Conflict, BadRequest) as refusal:
             self.tell("ErrorOccurred", refusal.message)
             raise FallAsleep(refusal.message) from refusal
-        except BusError as fault:
-            self.tell("ErrorOccurred", fault.message)
-            self._log.error("%s: not dosed; the next time is tried", fault.message)
+        return True
 
     def wait_for_signal(self, missing: NoSignal) -> None:
         """Say once that there is nothing to go by."""
@@ -266,34 +297,35 @@ class DosingAutomation(Automation):
     # -- settings -----------------------------------------------------------------
 
     def check(self, changes: Mapping[str, JsonValue]) -> None:
-        capacity_ml = self.unit.limits.reactor_capacity_ml
-        for name in ("current_volume_ml", "max_working_volume_ml"):
-            value = changes.get(name)
-            if isinstance(value, int | float) and value > capacity_ml:
-                raise BadRequest(
-                    f"setting {name} must be 0 to {capacity_ml:g} mL, which the vial holds; "
-                    f"got {value:g}"
-                )
+        _check_volumes(self.unit, changes, "setting")
 
     def change(self, setting: str, value: JsonValue) -> None:
         if setting in VOLUME_OPTIONS:
             self._to_keep[setting] = _number(value)
-        elif setting == "duration":
-            self._duration_min = _number(value)
-            self._publish_setting(setting, value)
-            self._rescheduled.set()
-        elif setting in self._own:
-            self._own[setting] = value  # type: ignore[assignment] # parsed as that setting
-            self._publish_setting(setting, value)
+        elif setting == "duration" or setting in self._own:
+            self._to_apply[setting] = value
         else:
             super().change(setting, value)
 
     async def changed(self) -> None:
+        """All or none: what the ledger refuses keeps the other changes out, too."""
         to_keep, self._to_keep = self._to_keep, {}
+        to_apply, self._to_apply = self._to_apply, {}
         if to_keep:
             await self.unit.liquids.change(
                 {VOLUME_OPTIONS[name]: value for name, value in to_keep.items()}
             )
+        for setting, value in to_apply.items():
+            self.apply(setting, value)
+
+    def apply(self, setting: str, value: JsonValue) -> None:
+        """Take a new value of one of its settings, or of ``duration``; publish it."""
+        if setting == "duration":
+            self._duration_min = _number(value)
+            self._rescheduled.set()
+        else:
+            self._own[setting] = value  # type: ignore[assignment] # parsed as that setting
+        self._publish_setting(setting, value)
 
     async def _follow_events(self) -> None:
         async for event in self.unit.events():
@@ -318,6 +350,17 @@ async def together(*coroutines: Coroutine[None, None, None]) -> None:
         await asyncio.wait(tasks)
     for task in done:
         task.result()
+
+
+def _check_volumes(unit: Unit, values: Mapping[str, object], what: str) -> None:
+    capacity_ml = unit.limits.reactor_capacity_ml
+    for name in ("current_volume_ml", "max_working_volume_ml"):
+        value = values.get(name)
+        if isinstance(value, int | float) and value > capacity_ml:
+            raise BadRequest(
+                f"{what} {name} must be 0 to {capacity_ml:g} mL, which the vial holds; "
+                f"got {value:g}"
+            )
 
 
 def _number(value: object) -> float:

@@ -65,8 +65,10 @@ class Dose(Protocol):
         """Unique for the life of the unit."""
         ...
 
-    async def finish(self, seconds: float) -> Amount:
+    async def finish(self, seconds: float, *, unsure_s: float = 0.0) -> Amount:
         """The pump is off, and was on for so long: keep what it moved; durable on return.
+
+        ``unsure_s``: it may have been off for so long of these at their end.
 
         A second call changes nothing, and answers the same.
         """

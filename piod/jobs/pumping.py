@@ -14,7 +14,8 @@ the end the difference to what was moved, which may be negative. They add up to 
 
 On-times are counted so that the vial is never fuller than the ledger believes: of an inflow
 from the command on to the confirmation off, of waste from confirmation to command. Both are at
-most the off-time, unless the hardware refused to turn off.
+most the off-time. If the hardware refused to turn off, nobody knows when it did: some time
+between command and confirmation.
 """
 
 from __future__ import annotations
@@ -102,6 +103,8 @@ class PumpRun:
         self._flow: Flow = pump.rate.flow
         self._announced_ml = 0.0
         self._on = _OnTime()
+        self._unsure_s = 0.0
+        """Of the on-time of the dose at hand: its end, in which the pump may have been off."""
         self._off_due_s = 0.0
         self.run_s = 0.0
         self.moved_ml = 0.0
@@ -186,7 +189,7 @@ class PumpRun:
         if self._dose is None:
             return
         seconds = self._on.take(self._clock.monotonic())
-        moved = await self._dose.finish(seconds)
+        moved = await self._dose.finish(seconds, unsure_s=self._unsure_s)
         self._record(moved.expected_ml)
         self._dose = None
         self.run_s += seconds
@@ -215,13 +218,15 @@ class PumpRun:
         output, self._output = self._output, None
         if output is None:
             return
-        off_s, at_once = self._clock.monotonic(), False
+        told_s, at_once = self._clock.monotonic(), False
         try:
             at_once = await output.release()
         finally:
-            if self._role != "waste":
-                off_s = self._clock.monotonic()
-            self._on.end(off_s, on_time=at_once)
+            off_s = self._clock.monotonic()
+            if at_once:
+                self._on.end(told_s if self._role == "waste" else off_s)
+            else:
+                self._unsure_s = self._on.end_late(told_s, off_s)
 
     async def _end(self) -> None:
         """The pump off, then the fact."""
@@ -266,12 +271,17 @@ class _OnTime:
             self._since_s = max(now_s, self._since_s)
         return seconds
 
-    def end(self, off_s: float, *, on_time: bool) -> None:
-        """It is off. ``on_time`` False: the hardware refused, so no off-time was kept."""
-        if not on_time:
-            self._until_s = max(self._until_s, off_s)
+    def end(self, off_s: float) -> None:
+        """It is off since then, or since its off-time."""
         self._counted_s = self.seconds(off_s)
         self._since_s = None
+
+    def end_late(self, told_s: float, off_s: float) -> float:
+        """It refused to go off at ``told_s``, and is off now; for how long it may have been, s."""
+        sure_s = self.seconds(told_s)
+        self._until_s = max(self._until_s, off_s)
+        self.end(off_s)
+        return self._counted_s - sure_s
 
 
 async def unbroken(work: Awaitable[T]) -> T:

@@ -16,7 +16,6 @@ from piod.actors.buses.bus import (
     BusState,
     FindHang,
     LeaseLost,
-    LeaseTaken,
     RevokeAll,
 )
 from piod.actors.buses.i2c import BusAccess, I2cBus
@@ -25,7 +24,7 @@ from piod.actors.buses.led_lease import LeasedLeds, LeaseLeds
 from piod.actors.hub import Hub
 from piod.actors.supervisor import Supervisor
 from piod.clock import SimulatedClock
-from piod.errors import BadRequest, BusError
+from piod.errors import BadRequest, BusError, LeaseTaken
 from piod.events import LedsChanged
 from piod.hw.drivers.dac43608 import Dac43608
 from piod.hw.drivers.rp2040 import Rp2040

@@ -78,7 +78,9 @@ async def test_without_a_calibration_a_duration_counts_by_the_nominal_rate(unit:
     await idle(unit)
     now = await volumes(unit)
     assert now["current_volume_ml"] == pytest.approx(15 + 0.911)
-    assert (now["lowest"], now["highest"]) == pytest.approx((15 + 0.6377, 15 + 1.1843))
+    assert (now["lowest"], now["highest"]) == pytest.approx(
+        (15 + 0.7 * 0.0911 * 9.95, 15 + 1.3 * 0.0911 * 10.02)
+    )
     assert now["lowest"] <= in_vial_ml(unit) <= now["highest"]
 
 

@@ -18,9 +18,10 @@ import asyncio
 import os
 import random
 import shutil
+import signal
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,15 +80,14 @@ def dosing(name: str, **options: object) -> tuple[str, Mapping[str, object]]:
     return "dosing_automation", {"automation_name": name, **options}
 
 
+INFLOWS = ("add_media", "add_alt_media")
+AMOUNTS = st.one_of(
+    st.sampled_from([0.2, 0.9, 2.5]).map(lambda ml: {"ml": ml}),
+    st.sampled_from([0.3, 4.0, 9.0, 15.0, 33.0]).map(lambda s: {"duration": s}),
+    st.just({"continuously": True}),
+)
 RUNS = st.one_of(
-    st.tuples(
-        st.sampled_from(["add_media", "add_alt_media", "remove_waste"]),
-        st.one_of(
-            st.sampled_from([0.2, 0.9, 2.5]).map(lambda ml: {"ml": ml}),
-            st.sampled_from([0.3, 4.0, 15.0, 33.0]).map(lambda s: {"duration": s}),
-            st.just({"continuously": True}),
-        ),
-    ),
+    st.tuples(st.sampled_from([*INFLOWS, "remove_waste"]), AMOUNTS),
     st.tuples(
         st.sampled_from(["circulate_media", "circulate_alt_media"]),
         st.sampled_from([3, 25]).map(lambda s: {"duration": s}),
@@ -123,18 +123,11 @@ CHANGES = st.sampled_from(
 FAULTS = st.sampled_from(
     [
         *({"kind": "bus_error", "bus": "pwm", "count": count} for count in (1, 2)),
-        *(
-            {"kind": "bus_error", "bus": "pwm", "pin": pin, "count": 2}
-            for pin in PINS.values()
-        ),
+        *({"kind": "bus_error", "bus": "pwm", "pin": pin, "count": 2} for pin in PINS.values()),
     ]
 )
-STEPS: st.SearchStrategy[Step] = st.one_of(
-    st.tuples(st.just("run"), RUNS),
-    st.tuples(st.just("run"), RUNS),
-    st.tuples(st.just("run"), RUNS),
-    st.tuples(st.just("wait"), st.sampled_from([0.02, 0.5, 3.0, 11.0, 40.0, 400.0])),
-    st.tuples(st.just("wait"), st.sampled_from([0.02, 0.5, 3.0, 11.0])),
+WAITS = st.tuples(st.just("wait"), st.sampled_from([0.02, 0.5, 3.0, 11.0]))
+MISHAPS: st.SearchStrategy[Step] = st.one_of(
     st.tuples(st.just("stop"), st.integers(0, 3)),
     st.tuples(
         st.just("state"),
@@ -150,6 +143,23 @@ STEPS: st.SearchStrategy[Step] = st.one_of(
     st.tuples(st.just("restart"), st.none()),
     st.tuples(st.just("kill"), st.sampled_from([0.0, 0.015])),
 )
+
+
+def run(*job_names: str) -> st.SearchStrategy[Step]:
+    return st.tuples(st.just("run"), st.tuples(st.sampled_from(job_names), AMOUNTS))
+
+
+LONGER: st.SearchStrategy[Step] = st.tuples(st.just("wait"), st.sampled_from([40.0, 400.0]))
+ANYTHING = st.one_of(st.tuples(st.just("run"), RUNS), WAITS, LONGER, MISHAPS, MISHAPS)
+FILLING = st.one_of(run(*INFLOWS), run(*INFLOWS), LONGER, LONGER, WAITS, ANYTHING)
+"""Up to where nothing more may flow in."""
+AT_ONCE = st.one_of(run(*INFLOWS), run("remove_waste"), WAITS, WAITS, LONGER, ANYTHING)
+"""In and out at the same time."""
+
+
+def sequences(max_size: int) -> st.SearchStrategy[list[Step]]:
+    kinds = (ANYTHING, FILLING, AT_ONCE)
+    return st.one_of([st.lists(kind, min_size=1, max_size=max_size) for kind in kinds])
 
 
 @dataclass(frozen=True)
@@ -175,7 +185,9 @@ BENCHES = st.builds(
     volume_ml=st.sampled_from([10.0, 14.0, 15.0, 17.0]),
     tube_ml=st.sampled_from([11.0, 14.0, 15.0]),
     calibrated=st.frozensets(st.sampled_from(PUMPS)),
-    rates=st.tuples(*[st.sampled_from([-1.0, 0.0, 1.0, 1.0])] * 3),
+    rates=st.tuples(
+        *[st.sampled_from([-1.0, 0.0, 1.0, 1.0])] * 2, st.sampled_from([-1.0, -1.0, 0.0, 1.0])
+    ),
 )
 
 
@@ -319,9 +331,7 @@ async def set_up(unit: Unit, bench: Bench) -> None:
         expected = pump.ml_per_s if role in bench.calibrated else NOMINAL_ML_PER_S
         pump.ml_per_s = expected * bench.rate(role)
     unit.plant.patch({"volume_ml": bench.volume_ml, "efflux_ml": bench.tube_ml})
-    await set_volumes(
-        unit, current_volume_ml=bench.volume_ml, efflux_tube_volume_ml=bench.tube_ml
-    )
+    await set_volumes(unit, current_volume_ml=bench.volume_ml, efflux_tube_volume_ml=bench.tube_ml)
 
 
 def one_example(bench: Bench, steps: Sequence[Step]) -> None:
@@ -338,10 +348,8 @@ def one_example(bench: Bench, steps: Sequence[Step]) -> None:
 
 @seed(5)
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-@given(BENCHES, st.lists(STEPS, min_size=1, max_size=12))
-def test_a_vial_is_never_flooded_and_its_volume_is_known(
-    bench: Bench, steps: list[Step]
-) -> None:
+@given(BENCHES, sequences(12))
+def test_a_vial_is_never_flooded_and_its_volume_is_known(bench: Bench, steps: list[Step]) -> None:
     one_example(bench, steps)
 
 
@@ -353,6 +361,126 @@ def test_a_vial_is_never_flooded_and_its_volume_is_known(
     suppress_health_check=list(HealthCheck),
     database=None,
 )
-@given(BENCHES, st.lists(STEPS, min_size=1, max_size=40))
+@given(BENCHES, sequences(40))
 def test_a_vial_is_never_flooded_in_long_sequences(bench: Bench, steps: list[Step]) -> None:
     one_example(bench, steps)
+
+
+# -- a real process, killed -------------------------------------------------------------
+
+MIXED_RUNS: Sequence[tuple[str, Mapping[str, object]]] = (
+    ("add_media", {"duration": 30}),
+    ("add_alt_media", {"duration": 12}),
+    ("add_media", {"continuously": True}),
+    ("remove_waste", {"continuously": True}),
+    ("remove_waste", {"duration": 25}),
+    ("circulate_media", {"duration": 20}),
+)
+
+
+@pytest.mark.long
+def test_a_unit_that_is_killed_again_and_again_never_floods(tmp_path: Path) -> None:
+    """Kills at any moment, of intents and facts that are being written, too."""
+    dice = random.Random(SEED)
+    data_dir = tmp_path / "unit"
+    for number in range(max(4, int(40 * LENGTH))):
+        unit = UnitProcess(data_dir)
+        try:
+            unit.wait_ready()
+            judge(unit)
+            if dice.random() < 0.6:
+                confirm(unit)
+            runs = dice.sample(MIXED_RUNS, dice.randint(1, 3))
+            for job_name, options in runs:
+                path = f"/unit_api/jobs/run/job_name/{job_name}"
+                status, _ = unit.request("POST", path, {"options": options})
+                assert status in (202, 400, 409), (number, job_name, status)
+            if dice.random() < 0.5:
+                unit.advance(dice.choice([1, 10, 30]))
+            time.sleep(dice.uniform(0, 0.4))
+            if dice.random() < 0.3:
+                unit.signal(signal.SIGSTOP)  # until the guard finds that it hangs
+                wait_until("all pumps off", lambda: pumps_off(data_dir), 5)
+                unit.signal(signal.SIGCONT)
+                time.sleep(dice.uniform(0, 0.2))
+            unit.kill9()
+            wait_until("all pumps off", lambda: pumps_off(data_dir), 1)
+        finally:
+            unit.close()
+        print(f"kill {number}: {[name for name, _ in runs]}")
+
+
+def pumps_off(data_dir: Path) -> bool:
+    return not any(outputs(data_dir)["pwm"][str(pin)] for pin in PINS.values())
+
+
+def judge(unit: UnitProcess) -> None:
+    """After a start nothing flows, and what is in the vial is in the range."""
+    assert pumps_off(unit.data_dir)
+    assert unit.running() == []
+    truth = unit.get("/simulator/plant")
+    assert truth["highest_ml"] < MAX_FILL_ML
+    in_range(unit.get(VOLUMES), truth["volume_ml"])
+
+
+def confirm(unit: UnitProcess) -> None:
+    """Somebody looks at the vial; if it is quite full he empties it first, by hand."""
+    volume_ml = unit.get("/simulator/plant")["volume_ml"]
+    if volume_ml > 16.5:
+        volume_ml = unit.patch("/simulator/plant", {"volume_ml": 15.0})["volume_ml"]
+    unit.patch(VOLUMES, {"values": {"current_volume_ml": volume_ml}})
+
+
+# -- ten thousand doses -------------------------------------------------------------------
+
+
+@pytest.mark.long
+async def test_after_ten_thousand_doses_the_ledger_and_the_plant_agree(unit: Unit) -> None:
+    """With pumps without noise: at each dose within 1 %, and in all that was pumped."""
+    doses = max(1000, int(10_000 * LENGTH))
+    await calibrate_pumps(unit)
+    unit.plant.patch({"pumps": {role: {"ideal": True} for role in PUMPS}})
+    unit.plant.patch({"volume_ml": 14.0, "efflux_ml": 14.0})
+    await set_volumes(unit, current_volume_ml=14.0, efflux_tube_volume_ml=14.0)
+    dice = random.Random(SEED)
+    off: list[float] = []
+
+    async def compare() -> None:
+        with unit.daemon.hub.subscribe() as events:
+            async for event in events:
+                if isinstance(event, VolumesChanged) and not flowing(unit):
+                    known = float(str(event.values["current_volume_ml"]))
+                    off.append(known / truth_ml(unit) - 1)
+
+    comparing = asyncio.ensure_future(compare())
+    done = 0
+    while done < doses:
+        steps = some_doses(dice, min(990, doses - done))
+        await unit.run("pumps", options=steps)
+        while await unit.get("/unit_api/jobs/running"):
+            await unit.clock.sleep(600)
+        done += len(steps)
+        in_range(await unit.get(VOLUMES), truth_ml(unit))
+    comparing.cancel()
+    await asyncio.gather(comparing, return_exceptions=True)
+    assert len(off) >= doses
+    known = (await unit.get(VOLUMES))["values"]
+    pumped = {role: pump.pumped_ml for role, pump in unit.plant.pumps.items()}
+    print(f"{done} doses; the ledger off by {min(off):+.1e} to {max(off):+.1e}; pumped {pumped}")
+    assert max(map(abs, off)) < 0.01
+    assert unit.plant.vial.highest_ml < MAX_FILL_ML
+    assert known["cumulative_media_added_ml"] == pytest.approx(pumped["media"], rel=0.01)
+    assert known["cumulative_alt_media_added_ml"] == pytest.approx(pumped["alt_media"], rel=0.01)
+    assert known["alt_media_fraction"] == pytest.approx(
+        unit.plant.culture.alt_media_fraction, rel=0.01
+    )
+
+
+def some_doses(dice: random.Random, count: int) -> dict[str, float]:
+    """Some in, some out; each fifth one goes down to the tube."""
+    steps: dict[str, float] = {}
+    for number in range(count):
+        role = "waste" if number % 5 == 4 else dice.choice(["media", "alt_media", "waste"])
+        volume_ml = 4.0 if number % 5 == 4 else round(dice.uniform(0.05, 0.8), 3)
+        steps[role + "_" * sum(name.rstrip("_") == role for name in steps)] = volume_ml
+    return steps

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from piod.actors.actor import Message
-from piod.errors import BusError, Conflict, DeviceMissing, Unavailable
+from piod.errors import BusError, DeviceMissing, Unavailable
 from piod.hw.ports import GpioPort, I2cPort, PwmPort
 
 R = TypeVar("R")
@@ -44,10 +44,6 @@ class Bus:
 
 class OutputBus(Bus):
     """A bus actor that lends outputs, each to one owner."""
-
-
-class LeaseTaken(Conflict):
-    """The output belongs to another owner."""
 
 
 class LeaseLost(BusError):

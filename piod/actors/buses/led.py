@@ -33,7 +33,6 @@ from piod.actors.buses.bus import (
     BusState,
     FindHang,
     LeaseLost,
-    LeaseTaken,
     OutputBus,
     RevokeAll,
 )
@@ -48,7 +47,7 @@ from piod.actors.buses.led_lease import (
 )
 from piod.actors.hub import Hub
 from piod.clock import Clock, Timer
-from piod.errors import BadRequest, BusError, Unavailable
+from piod.errors import BadRequest, BusError, LeaseTaken, Unavailable
 from piod.events import LedsChanged
 from piod.hw.ports import LedDriver
 

@@ -32,7 +32,6 @@ from piod.actors.buses.bus import (
     BusState,
     FindHang,
     LeaseLost,
-    LeaseTaken,
     Opening,
     OutputBus,
     RevokeAll,
@@ -40,7 +39,7 @@ from piod.actors.buses.bus import (
 )
 from piod.actors.hub import Hub
 from piod.clock import Clock, Timer
-from piod.errors import BadRequest, BusError, DeviceMissing
+from piod.errors import BadRequest, BusError, DeviceMissing, LeaseTaken
 from piod.events import PwmChanged
 from piod.hw.ports import PwmPort
 

@@ -10,6 +10,7 @@ Source of the names and of *auto*: handbook jobs-and-hardware.md §2.6.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from piod.calibrations.devices import OD, od_device
@@ -116,17 +117,28 @@ class Signals:
             raise self._missing(signal)
         return reading.value
 
-    async def next(self, signal: Signal) -> float:
-        """The next value, or NoSignal when none comes for STALE_S."""
+    async def news(self) -> None:
+        """Return at the next reading of any kind, or :meth:`look_again`."""
+        self._news.clear()
+        await self._news.wait()
+
+    def look_again(self) -> None:
+        """Whoever waits for a reading is to look whether it is still the one to wait for."""
+        self._news.set()
+
+    async def next(self, signal: Signal, wanted: Callable[[], bool]) -> None:
+        """Return at the next value, or when it is no longer ``wanted`` (:meth:`look_again`).
+
+        NoSignal when none comes for STALE_S.
+        """
         key = (signal.kind, signal.channel)
         last = self._readings.get(key)
         until_s = self._clock.monotonic() + STALE_S
-        while (reading := self._readings.get(key)) is None or reading is last:
+        while wanted() and self._readings.get(key) is last:
             self._news.clear()
             left_s = until_s - self._clock.monotonic()
             if left_s <= 0 or not await wait_for(self._news, self._clock, left_s):
                 raise self._missing(signal)
-        return reading.value
 
     def _missing(self, signal: Signal) -> NoSignal:
         reading = self._readings.get((signal.kind, signal.channel))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from piod.clock import SimulatedClock
+from piod.errors import StorageFull
 from piod.events import JobIdentity, ReadingTaken
+from piod.storage.imports import VOLUMES_UNCONFIRMED
+from piod.storage.volumes import VolumeStore
 from tests.jobs.dosing.vial import calibrate_pumps, flowing, set_volumes, volumes
-from tests.unit import Unit
+from tests.unit import Unit, running_unit
 
 RUN = "/unit_api/jobs/run/job_name/dosing_automation"
 
@@ -274,3 +279,121 @@ async def test_the_volumes_are_those_of_the_ledger_and_are_set_there(unit: Unit)
     assert status == 400
     assert "current_volume_ml" in body["error"]
     assert (await volumes(unit))["current_volume_ml"] == 11
+
+
+async def test_the_first_run_that_lacks_a_reading_is_made_up_for_when_there_is_one(
+    unit: Unit,
+) -> None:
+    await calibrate_pumps(unit)
+    await start(unit, "pid_morbidostat", target_growth_rate=0.1, target_normalized_od=1)
+    await unit.clock.sleep(30)
+    assert "no reading" in (await event(unit))["message"]
+    publish(unit, "growth_rate", 0.5)
+    publish(unit, "od_filtered", 1.0)
+    await unit.clock.sleep(5)
+    assert flowing(unit) == {"alt_media"}, "a whole duration is lost"
+    await unit.clock.sleep(300)
+    once = pumped(unit)["alt_media"]
+    for _ in range(20):
+        publish(unit, "growth_rate", 0.5)
+        publish(unit, "od_filtered", 1.0)
+        await unit.clock.sleep(60)
+    assert pumped(unit)["alt_media"] == once, "the duration counts from the run that was made"
+
+
+async def test_what_the_ledger_refuses_keeps_the_other_settings_out_too(unit: Unit) -> None:
+    await calibrate_pumps(unit)
+    job_id = await start(unit, "chemostat", exchange_volume_ml=1, duration=5)
+    await unit.clock.sleep(4)
+    assert flowing(unit) == {"media"}
+    status, _ = await unit.change(job_id, exchange_volume_ml=0.3, duration=9, current_volume_ml=10)
+    assert status == 409
+    settings = await unit.settings("dosing_automation")
+    assert (settings["exchange_volume_ml"], settings["duration"]) == ("1", "5")
+    assert (await unit.change(job_id, duration=9))[0] == 200, "what was refused is forgotten"
+    assert (await unit.settings("dosing_automation"))["duration"] == "9"
+
+
+async def test_it_waits_for_a_pump_that_a_person_uses(unit: Unit) -> None:
+    await calibrate_pumps(unit)
+    await start(unit, "chemostat", exchange_volume_ml=0.5, duration=20)
+    await unit.clock.sleep(4)
+    await unit.run("remove_waste", options={"duration": 15})
+    await unit.clock.sleep(120)
+    settings = await unit.settings("dosing_automation")
+    assert settings["$state"] == "ready"
+    assert json.loads(settings["latest_event"])["event_name"] == "DilutionEvent"
+    assert unit.plant.vial.volume_ml == pytest.approx(14, abs=0.02)
+
+
+async def test_a_disk_that_refuses_for_a_moment_costs_one_exchange(
+    unit: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await calibrate_pumps(unit)
+    await start(unit, "chemostat", exchange_volume_ml=0.5, duration=5, skip_first_run=1)
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise StorageFull("no room on the disk")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(VolumeStore, "keep", refuse)
+        await unit.clock.sleep(310)
+        assert pumped(unit)["media"] == 0, "a dose without its intent on disk"
+        assert "no room" in (await event(unit))["message"]
+    await unit.clock.sleep(300)
+    assert pumped(unit)["media"] == pytest.approx(0.5, rel=0.05)
+    assert (await unit.settings("dosing_automation"))["$state"] == "ready"
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"biomass_signal": "smell"}, "biomass_signal"),
+        ({"current_volume_ml": 99}, "current_volume_ml"),
+        ({"max_working_volume_ml": 99}, "max_working_volume_ml"),
+        ({"exchange_volume_ml": 1e300}, "exchange_volume_ml"),
+    ],
+)
+async def test_bad_options_are_refused_before_the_run_is_accepted(
+    unit: Unit, options: dict[str, object], named: str
+) -> None:
+    await calibrate_pumps(unit)
+    usual = {"automation_name": "turbidostat", "exchange_volume_ml": 1, "target_biomass": 1}
+    status, body = await unit.request("POST", RUN, {"options": {**usual, **options}})
+    assert status == 400
+    assert named in body["error"]
+
+
+async def test_asleep_and_awake_in_the_middle_of_an_exchange_it_settles_first(unit: Unit) -> None:
+    await calibrate_pumps(unit)
+    job_id = await start(unit, "turbidostat", exchange_volume_ml=0.5, target_biomass=2)
+    publish(unit, "od_filtered", 2.1)
+    await unit.clock.sleep(3)
+    assert flowing(unit) == {"media"}
+    await unit.change(job_id, state="sleeping")
+    await unit.change(job_id, state="ready")
+    for _ in range(29):
+        await unit.clock.sleep(1)
+        publish(unit, "od_filtered", 2.1)
+        assert not flowing(unit)
+    for _ in range(3):
+        await unit.clock.sleep(1)
+        publish(unit, "od_filtered", 2.1)
+    assert flowing(unit)
+
+
+async def test_an_option_of_a_run_does_not_end_a_doubt(
+    tmp_path: Path, clock: SimulatedClock
+) -> None:
+    async with running_unit(tmp_path, clock) as unit:
+        await calibrate_pumps(unit)
+        await unit.daemon.ledger.put_meta(VOLUMES_UNCONFIRMED, "1")  # as an import does
+    usual = {"automation_name": "chemostat", "exchange_volume_ml": 1}
+    async with running_unit(tmp_path, clock) as unit:
+        body = {"options": {**usual, "current_volume_ml": 14}}
+        status, refusal = await unit.request("POST", RUN, body)
+        assert status == 409
+        assert "doubt" in refusal["error"]
+        await set_volumes(unit, current_volume_ml=14)
+        await unit.clock.sleep(2)
+        assert await unit.run("dosing_automation", options={**usual, "current_volume_ml": 14})

@@ -5,7 +5,7 @@ The dilution rate is exchange volume / (volume of the vial · duration).
 
 from __future__ import annotations
 
-from piod.jobs.dosing_automation import DosingAutomation
+from piod.jobs.dosing_automation import MAX_ML, DosingAutomation
 from piod.jobs.job import Option, Setting
 
 
@@ -15,8 +15,12 @@ class Chemostat(DosingAutomation):
     automation_name = "chemostat"
     help = "Exchange a volume of the culture at regular times."
     pumps = ("media", "waste")
-    options = (Option("exchange_volume_ml", "float", "mL", required=True, minimum=0),)
-    settings = (Setting("exchange_volume_ml", "float", settable=True, unit="mL", minimum=0),)
+    options = (
+        Option("exchange_volume_ml", "float", "mL", required=True, minimum=0, maximum=MAX_ML),
+    )
+    settings = (
+        Setting("exchange_volume_ml", "float", settable=True, unit="mL", minimum=0, maximum=MAX_ML),
+    )
 
     async def execute(self) -> None:
         volume_ml = self.number("exchange_volume_ml")

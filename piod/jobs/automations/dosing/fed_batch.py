@@ -5,7 +5,7 @@ It ends up asleep when the next dose would bring the vial to its maximum.
 
 from __future__ import annotations
 
-from piod.jobs.dosing_automation import DosingAutomation
+from piod.jobs.dosing_automation import MAX_ML, DosingAutomation
 from piod.jobs.job import Option, Setting
 
 
@@ -15,8 +15,10 @@ class FedBatch(DosingAutomation):
     automation_name = "fed_batch"
     help = "Add media at regular times, and remove nothing."
     pumps = ("media",)
-    options = (Option("dosing_volume_ml", "float", "mL", required=True, minimum=0),)
-    settings = (Setting("dosing_volume_ml", "float", settable=True, unit="mL", minimum=0),)
+    options = (Option("dosing_volume_ml", "float", "mL", required=True, minimum=0, maximum=MAX_ML),)
+    settings = (
+        Setting("dosing_volume_ml", "float", settable=True, unit="mL", minimum=0, maximum=MAX_ML),
+    )
 
     async def execute(self) -> None:
         volume_ml = self.number("dosing_volume_ml")
