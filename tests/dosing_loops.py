@@ -112,8 +112,8 @@ def hourly_means(points: Iterable[tuple[float, float]], from_s: float = 0.0) -> 
 def figures(loops: Sequence[Loop]) -> list[str]:
     """What the loops were like, as a table in Markdown."""
     lines = [
-        "| loop | hours | times real time | exchanges | media, alt media in, mL | highest level, mL "
-        "| biomass at the end |",
+        "| loop | hours | times real time | exchanges | media, alt media in, mL "
+        "| highest level, mL | biomass at the end |",
         "|---|---|---|---|---|---|---|",
     ]
     for loop in loops:

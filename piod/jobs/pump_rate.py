@@ -9,9 +9,14 @@ origin to its first point, and on from its last one, it is continued by straight
 dose is measured out by the latter.
 
 How sure: a calibrated pump drifts by 2 %, and a run differs from the next by 1 % (handbook,
-jobs-and-hardware §6.1), so 3 % either way. The rate of one that is not calibrated is a guess:
-the nominal one, 30 % either way. Each begins to pump up to 0.05 s late, and is turned off some
-milliseconds late.
+jobs-and-hardware §6.1), so 3 % either way. That holds between the first and the last recorded
+point. Outside, nobody has looked: the curve may go on as it did there, or straight to or from
+the origin, and the bounds reach over both. So points that are a few percent off, which tilt a
+line and give it an intercept, do not make small doses look surer than they are. Of a line with
+an intercept and no points, nothing is sure but that it was drawn through some.
+
+The rate of a pump that is not calibrated is a guess: the nominal one, 30 % either way. Each
+begins to pump up to 0.05 s late, and is turned off some milliseconds late.
 """
 
 from __future__ import annotations
@@ -39,6 +44,8 @@ LONGEST_S = 86_400.0
 SAMPLES = 64
 """At which a curve is looked at for a fall."""
 
+SAME_ML = 1e-9
+
 NOTHING = Amount(0.0, 0.0, 0.0)
 
 
@@ -57,7 +64,9 @@ class PumpRate:
     """What one pump moves, driven at ``hz`` (Hz) and ``duty_percent``.
 
     ``expected_ml``: of a run of so many seconds, above 0; ``inverse``: the seconds that move
-    so many mL. ``calibration_name`` None: it is not calibrated.
+    so many mL. ``reach_ml``: the least and the most that the same run may be expected to
+    move, where nothing was recorded, and ``margin``, how far off that is at most.
+    ``calibration_name`` None: it is not calibrated.
     """
 
     role: PumpRole
@@ -66,16 +75,17 @@ class PumpRate:
     calibration_name: str | None
     expected_ml: Callable[[float], float]
     inverse: Callable[[float], float]
+    reach_ml: Callable[[float], tuple[float, float]]
+    margin: float = CALIBRATED
 
     def flow(self, seconds: float) -> Amount:
         """What a run of ``seconds`` moves."""
         if not seconds > 0:
             return NOTHING
-        margin = UNCALIBRATED if self.calibration_name is None else CALIBRATED
         return Amount(
-            (1 - margin) * self._ml(seconds - DEAD_S),
-            self._ml(seconds),
-            (1 + margin) * self._ml(seconds + LATE_S),
+            (1 - self.margin) * self._reach_ml(seconds - DEAD_S)[0],
+            max(0.0, self.expected_ml(seconds)),
+            (1 + self.margin) * self._reach_ml(seconds + LATE_S)[1],
         )
 
     def seconds_for(self, volume_ml: float) -> float:
@@ -120,15 +130,25 @@ class PumpRate:
                 high = middle
         return low if low > 1e-6 else 0.0
 
-    def _ml(self, seconds: float) -> float:
-        return max(0.0, self.expected_ml(seconds)) if seconds > 0 else 0.0
+    def _reach_ml(self, seconds: float) -> tuple[float, float]:
+        if not seconds > 0:
+            return 0.0, 0.0
+        least, most = self.reach_ml(seconds)
+        return max(0.0, least), max(0.0, most)
 
 
 def uncalibrated(role: PumpRole) -> PumpRate:
     """The nominal rate."""
     rate = NOMINAL_ML_PER_S * NOMINAL_DUTY_PERCENT / 100
     return PumpRate(
-        role, NOMINAL_HZ, NOMINAL_DUTY_PERCENT, None, lambda s: rate * s, lambda ml: ml / rate
+        role,
+        NOMINAL_HZ,
+        NOMINAL_DUTY_PERCENT,
+        None,
+        lambda s: rate * s,
+        lambda ml: ml / rate,
+        lambda s: (rate * s, rate * s),
+        UNCALIBRATED,
     )
 
 
@@ -145,13 +165,22 @@ def calibrated(role: PumpRole, calibration: Calibration) -> PumpRate:
     curve = calibration.curve_data_
     shape: _Shape
     if isinstance(curve, PolyCurve) and not any(curve.coefficients[:-2]):
-        shape = _Line.of(what, curve)
+        shape = _Line.of(what, curve, calibration)
     else:
         try:
             shape = _Recorded.of(what, calibration)
         except CurveError as error:
             raise UnusableCalibration(f"{what} cannot be used: {error.message}") from None
-    return PumpRate(role, calibration.hz, calibration.dc, name, shape.ml, shape.seconds)
+    return PumpRate(
+        role,
+        calibration.hz,
+        calibration.dc,
+        name,
+        shape.ml,
+        shape.seconds,
+        shape.reach_ml,
+        CALIBRATED if shape.is_recorded else UNCALIBRATED,
+    )
 
 
 def following(flow: Flow, seconds: float) -> Flow:
@@ -163,11 +192,13 @@ def following(flow: Flow, seconds: float) -> Flow:
             return NOTHING
         after = flow(seconds + more_s)
         expected_ml = after.expected_ml - before.expected_ml
-        # of a curve that bends, the shifted bounds may cross it
+        share = more_s / (seconds + more_s)
+        # An intercept is moved at no particular time, and the bounds of a curve that bends
+        # may cross it: so at least, and at most, its share of the whole.
         return Amount(
-            min(after.least_ml - before.least_ml, expected_ml),
+            min(after.least_ml - before.least_ml, expected_ml, share * after.least_ml),
             expected_ml,
-            max(after.most_ml - before.most_ml, expected_ml),
+            max(after.most_ml - before.most_ml, expected_ml, share * after.most_ml),
         )
 
     return rest
@@ -191,10 +222,17 @@ def pulsed(flow: Flow, pulse_s: float) -> Flow:
 class _Shape:
     """How a calibration's curve is read."""
 
+    is_recorded = True
+    """There are recorded points that tell how far to believe it."""
+
     def ml(self, seconds: float) -> float:
         raise NotImplementedError
 
     def seconds(self, volume_ml: float) -> float:
+        raise NotImplementedError
+
+    def reach_ml(self, seconds: float) -> tuple[float, float]:
+        """The least and the most that it can be taken to say, mL."""
         raise NotImplementedError
 
 
@@ -202,19 +240,38 @@ class _Shape:
 class _Line(_Shape):
     slope: float
     intercept: float
+    low_s: float
+    high_s: float
+    is_recorded: bool
 
     @classmethod
-    def of(cls, what: str, curve: PolyCurve) -> _Line:
+    def of(cls, what: str, curve: PolyCurve, calibration: Calibration) -> _Line:
         slope, intercept = (0.0, 0.0, *curve.coefficients)[-2:]
         if not (slope > 0 and math.isfinite(slope) and math.isfinite(intercept)):
             raise UnusableCalibration(f"{what} does not rise with time: {slope:g} mL/s")
-        return cls(slope, intercept)
+        recorded = [seconds for seconds in calibration.recorded_data.x if seconds > 0]
+        low_s, high_s = min(recorded, default=0.0), max(recorded, default=0.0)
+        # a line that says that nothing was moved at a point does not go by its points
+        known = abs(intercept) < SAME_ML or (low_s > 0 and slope * low_s + intercept > 0)
+        return cls(slope, intercept, low_s, high_s, known)
 
     def ml(self, seconds: float) -> float:
         return self.slope * seconds + self.intercept
 
     def seconds(self, volume_ml: float) -> float:
         return (volume_ml - self.intercept) / self.slope
+
+    def reach_ml(self, seconds: float) -> tuple[float, float]:
+        line_ml = self.ml(seconds)
+        if abs(self.intercept) < SAME_ML or self.low_s <= seconds <= self.high_s:
+            straight_ml = line_ml
+        elif self.is_recorded:
+            end_s = self.low_s if seconds < self.low_s else self.high_s
+            straight_ml = self.ml(end_s) * seconds / end_s
+        else:
+            straight_ml = self.slope * seconds
+        least_ml = min(line_ml, straight_ml) if self.is_recorded else 0.0
+        return least_ml, max(line_ml, straight_ml)
 
 
 @dataclass(frozen=True)
@@ -252,3 +309,15 @@ class _Recorded(_Shape):
         if volume_ml < least_ml:
             return self.low_s * volume_ml / least_ml
         return self.calibration.y_to_x(volume_ml, enforce_bounds=True)
+
+    def reach_ml(self, seconds: float) -> tuple[float, float]:
+        straight_ml = self.ml(seconds)
+        if self.low_s == self.high_s or self.low_s <= seconds <= self.high_s:
+            return straight_ml, straight_ml
+        end_s = self.low_s if seconds < self.low_s else self.high_s
+        step_s = (self.high_s - self.low_s) / SAMPLES
+        inner_s = end_s + step_s if seconds < self.low_s else end_s - step_s
+        end_ml = self.calibration.x_to_y(end_s)
+        slope = (end_ml - self.calibration.x_to_y(inner_s)) / (end_s - inner_s)
+        on_ml = end_ml + slope * (seconds - end_s)
+        return min(straight_ml, on_ml), max(straight_ml, on_ml)

@@ -21,12 +21,16 @@ CURVES = {
 }
 
 
-def rate_of(curve: str) -> PumpRate:
-    text = DEVICE.format(name="cal", curve=curve, recorded="{x: [1, 6], y: [0.1, 1]}", dc=100)
+def rate_of(curve: str, recorded: str = "{x: [1, 6], y: [0.1, 1]}") -> PumpRate:
+    text = DEVICE.format(name="cal", curve=curve, recorded=recorded, dc=100)
     return calibrated("media", parse_calibration(text))
 
 
-RATES = {**{name: rate_of(curve) for name, curve in CURVES.items()}, "none": uncalibrated("media")}
+RATES = {
+    **{name: rate_of(curve) for name, curve in CURVES.items()},
+    "line without points": rate_of(CURVES["line below the origin"], "{x: [], y: []}"),
+    "none": uncalibrated("media"),
+}
 
 
 def values(amount: Amount) -> tuple[float, float, float]:
@@ -74,3 +78,54 @@ def test_the_longest_run_below_a_room_is_just_below_it(rate: PumpRate) -> None:
 
 def test_a_step_at_the_start_leaves_no_room_below_it() -> None:
     assert RATES["line above the origin"].longest_below(0.05) == 0
+
+
+TRUE_ML_PER_S = 0.09
+
+
+def true_ml(seconds: float) -> float:
+    return TRUE_ML_PER_S * max(0.0, seconds - 0.05)
+
+
+def tilted(first_off: float, last_off: float) -> PumpRate:
+    """A line through points at 10 and 30 s, each so much off the truth."""
+    low_ml, high_ml = (1 + first_off) * true_ml(10), (1 + last_off) * true_ml(30)
+    slope = (high_ml - low_ml) / 20
+    return rate_of(
+        f"{{type: poly, coefficients: [{slope}, {low_ml - 10 * slope}]}}",
+        f"{{x: [10, 30], y: [{low_ml}, {high_ml}]}}",
+    )
+
+
+@pytest.mark.parametrize("off", [(-0.027, 0.027), (0.027, -0.027), (-0.01, 0.0), (0.0, 0.0)])
+def test_a_line_through_points_that_are_a_little_off_holds_for_every_dose(
+    off: tuple[float, float],
+) -> None:
+    """The tilt gives it an intercept, which small doses do not have; nor do long runs."""
+    rate = tilted(*off)
+    for step in range(1, 2000):
+        seconds = 0.05 * step
+        amount = rate.flow(seconds)
+        assert amount.least_ml <= true_ml(seconds) <= amount.most_ml
+        assert 0 <= amount.least_ml <= amount.expected_ml <= amount.most_ml
+        # of a waste pump: no more room than there is, in any part of a run
+        assert following(rate.flow, seconds)(10).least_ml <= 10 * TRUE_ML_PER_S
+
+
+def test_a_line_with_an_intercept_and_no_points_is_not_sure_to_move_anything() -> None:
+    for intercept in (0.05, -0.05):
+        rate = rate_of(f"{{type: poly, coefficients: [0.09, {intercept}]}}", "{x: [], y: []}")
+        amount = rate.flow(10)
+        assert (amount.least_ml, amount.expected_ml) == (0, pytest.approx(0.9 + intercept))
+        assert amount.most_ml >= 1.3 * 0.9
+
+
+@pytest.mark.parametrize("seconds", [0.5, 9.0])
+def test_a_curve_beyond_its_points_may_go_on_as_it_did_or_straight(seconds: float) -> None:
+    amount = RATES["parabola"].flow(seconds)
+    end_s = 1.0 if seconds < 1 else 6.0
+    end_ml = 0.01 * end_s**2 + 0.1 * end_s + 0.02
+    straight_ml = end_ml * seconds / end_s
+    on_ml = end_ml + (0.02 * end_s + 0.1) * (seconds - end_s)
+    assert amount.least_ml <= 0.975 * min(straight_ml, on_ml)
+    assert amount.most_ml >= 1.025 * max(straight_ml, on_ml)

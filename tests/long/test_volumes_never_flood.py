@@ -82,8 +82,9 @@ def dosing(name: str, **options: object) -> tuple[str, Mapping[str, object]]:
 
 INFLOWS = ("add_media", "add_alt_media")
 AMOUNTS = st.one_of(
-    st.sampled_from([0.2, 0.9, 2.5]).map(lambda ml: {"ml": ml}),
+    st.sampled_from([0.2, 0.9, 2.0]).map(lambda ml: {"ml": ml}),
     st.sampled_from([0.3, 4.0, 9.0, 15.0, 33.0]).map(lambda s: {"duration": s}),
+    st.integers(1, 20).map(lambda s: {"duration": s}),
     st.just({"continuously": True}),
 )
 RUNS = st.one_of(
@@ -145,21 +146,37 @@ MISHAPS: st.SearchStrategy[Step] = st.one_of(
 )
 
 
+def alike(*kinds: st.SearchStrategy[Step]) -> st.SearchStrategy[Step]:
+    """Each of these as often; ``one_of`` would count the kinds within a kind."""
+    return st.integers(0, len(kinds) - 1).flatmap(kinds.__getitem__)
+
+
 def run(*job_names: str) -> st.SearchStrategy[Step]:
     return st.tuples(st.just("run"), st.tuples(st.sampled_from(job_names), AMOUNTS))
 
 
 LONGER: st.SearchStrategy[Step] = st.tuples(st.just("wait"), st.sampled_from([40.0, 400.0]))
-ANYTHING = st.one_of(st.tuples(st.just("run"), RUNS), WAITS, LONGER, MISHAPS, MISHAPS)
-FILLING = st.one_of(run(*INFLOWS), run(*INFLOWS), LONGER, LONGER, WAITS, ANYTHING)
+ANYTHING = alike(st.tuples(st.just("run"), RUNS), WAITS, LONGER, MISHAPS)
+FILLING = alike(run(*INFLOWS), run(*INFLOWS), LONGER, WAITS, ANYTHING)
 """Up to where nothing more may flow in."""
-AT_ONCE = st.one_of(run(*INFLOWS), run("remove_waste"), WAITS, WAITS, LONGER, ANYTHING)
+LATE_INFLOWS: st.SearchStrategy[Step] = st.tuples(
+    st.just("late_inflow"),
+    st.tuples(st.sampled_from(INFLOWS), st.integers(3, 15), st.sampled_from([2.0, 12.0])),
+)
+"""A waste pump that draws air, and at its end what comes in."""
+AT_ONCE = alike(run(*INFLOWS), run("remove_waste"), LATE_INFLOWS, WAITS, WAITS, LONGER, ANYTHING)
 """In and out at the same time."""
 
 
 def sequences(max_size: int) -> st.SearchStrategy[list[Step]]:
-    kinds = (ANYTHING, FILLING, AT_ONCE)
-    return st.one_of([st.lists(kind, min_size=1, max_size=max_size) for kind in kinds])
+    """All lengths alike often: lists of hypothesis are short most of the time."""
+
+    def of_length(length: int) -> st.SearchStrategy[list[Step]]:
+        kinds = (ANYTHING, FILLING, AT_ONCE)
+        lists = [st.lists(kind, min_size=length, max_size=length) for kind in kinds]
+        return st.integers(0, len(kinds) - 1).flatmap(lists.__getitem__)
+
+    return st.integers(1, max_size).flatmap(of_length)
 
 
 @dataclass(frozen=True)
@@ -205,9 +222,13 @@ async def do(unit: Unit, what: str, value: Any) -> None:
     status = 200
     match what:
         case "run":
-            job_name, options = value
-            path = f"/unit_api/jobs/run/job_name/{job_name}"
-            status, _ = await unit.request("POST", path, {"options": options})
+            status = await ask_to_run(unit, *value)
+        case "late_inflow":
+            job_name, inflow_s, before_s = value
+            await ask_to_run(unit, "remove_waste", {"duration": before_s + inflow_s})
+            await unit.clock.sleep(before_s)
+            status = await ask_to_run(unit, job_name, {"duration": inflow_s})
+            await unit.clock.sleep(inflow_s + 0.1)
         case "stop":
             jobs = await running(unit)
             name = jobs[value]["job_name"] if value < len(jobs) else "add_media"
@@ -237,6 +258,12 @@ async def do(unit: Unit, what: str, value: Any) -> None:
         case "wait":
             await unit.clock.sleep(value)
     assert status < 500 or status == 503, (what, value, status)
+
+
+async def ask_to_run(unit: Unit, job_name: str, options: Mapping[str, object]) -> int:
+    path = f"/unit_api/jobs/run/job_name/{job_name}"
+    status, _ = await unit.request("POST", path, {"options": options})
+    return status
 
 
 def truth_ml(unit: Unit) -> float:

@@ -1,9 +1,10 @@
 """circulate_media, circulate_alt_media: media in and out at once, to rinse vial and tubes.
 
 The waste pump leads by a second and runs throughout; each second the inflow runs for a part of
-it, such that surely less flows in than out; the waste follows for a second. Both pumps are told
-anew each second, so that a blocked event loop stops them. Both go through the ledger of volumes,
-in doses of ten seconds: what flowed in during one, the next one takes out.
+it, such that surely less flows in than out, also where each pulse has an intercept of its own;
+the waste follows for a second. Both pumps are told anew each second, so that a blocked event
+loop stops them. Both go through the ledger of volumes, in doses of ten seconds: what flowed in
+during one, the next one takes out.
 Source: handbook jobs-and-hardware.md §2.7; unlike there, what flows in is counted.
 """
 
@@ -28,7 +29,7 @@ LEAD_S = 1.0
 DOSE_CYCLES = 10
 WASTE_OFF_AFTER_S = 3.0
 RATE_OVER_S = 10.0
-"""Over which the rates of the two pumps are compared."""
+"""Over which the rate of the waste pump is taken."""
 
 
 class Circulation(PumpAction):
@@ -142,8 +143,15 @@ def _duration_s(options: Options) -> float:
 
 def _pulse_s(inflow: Pump, waste: Pump) -> float:
     """How long the inflow runs each second, such that surely less comes in than goes out."""
-    out_ml = waste.rate.flow(RATE_OVER_S).least_ml
-    in_ml = inflow.rate.flow(RATE_OVER_S).most_ml
-    if not out_ml > 0:
-        raise BadRequest("by its calibration the waste pump moves too little to circulate")
-    return CYCLE_S * min(MOST_OF_CYCLE, out_ml / in_ml)
+    flow = waste.rate.flow
+    # of its first doses, and of those after an intercept, which comes but once in a run
+    out_ml = min(flow(RATE_OVER_S).least_ml, following(flow, RATE_OVER_S)(RATE_OVER_S).least_ml)
+    pulse_s = inflow.rate.longest_below(out_ml * CYCLE_S / RATE_OVER_S)
+    pulse_s = min(MOST_OF_CYCLE * CYCLE_S, pulse_s)
+    if not inflow.rate.flow(pulse_s).expected_ml > 0:
+        raise BadRequest(
+            "by the calibrations of the two pumps, a pulse of the inflow that moves surely less "
+            "than the waste pump takes out in that time would move nothing",
+            remediation="Calibrate the two pumps anew, also at the times of small doses.",
+        )
+    return pulse_s
