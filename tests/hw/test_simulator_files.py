@@ -406,7 +406,13 @@ def broken_plants() -> list[str]:
 
     def spoil(part: dict[str, object]) -> None:
         for name, value in list(part.items()):
-            wrongs: list[object] = ["x", math.nan, -1e300, [], True]
+            wrongs: list[object] = [
+                "x",
+                math.nan,
+                -1e300,
+                [],
+                1 if isinstance(value, bool) else True,
+            ]
             for wrong in wrongs:
                 part[name] = wrong
                 texts.append(json.dumps(whole))

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 
 from piod.actors.buses.bus import BusReport, BusState, RevokeAll
@@ -376,6 +376,17 @@ def one_example(bench: Bench, steps: Sequence[Step]) -> None:
 @seed(5)
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(BENCHES, sequences(12))
+@example(  # a pump that never got beyond its dead time
+    Bench(10.0, 11.0, frozenset(), (-1.0, -1.0, -1.0)), [("run", ("add_media", {"duration": 0.3}))]
+)
+@example(  # a pump that refuses to go off: nobody knows when it did
+    Bench(10.0, 11.0, frozenset(PUMPS), (0.0, 0.0, -1.0)),
+    [
+        ("run", ("add_media", {"duration": 9})),
+        ("fault", {"kind": "bus_error", "bus": "pwm", "pin": 13, "count": 2}),
+        ("state", (0, "disconnected")),
+    ],
+)
 def test_a_vial_is_never_flooded_and_its_volume_is_known(bench: Bench, steps: list[Step]) -> None:
     one_example(bench, steps)
 

@@ -127,7 +127,7 @@ class Pump:
         fields = Fields(state, f"pumps.{role}", cls.STATE)
         pump = cls(seed, role)
         pump.ml_per_s = fields.number("ml_per_s", 0, MAX_ML_PER_S)
-        pump.ideal = "ideal" in fields and fields.flag("ideal")  # files of before have it not
+        pump.ideal = fields.flag("ideal")
         pump.pumped_ml = fields.number("pumped_ml", 0, 1e12)
         pump._runs = fields.integer("runs", 0, 10**12)
         pump._run_s = fields.number("run_s", 0, 1e12)
