@@ -304,6 +304,7 @@ async def build(
             ),
         )
         start("recorder", lambda: Recorder(hub, ledger, stores.readings, clock))
+        dose_owners: dict[str, Life] = {}
         volumes = start(
             "volumes",
             lambda: VolumeLedger(
@@ -313,6 +314,7 @@ async def build(
                 limits=lambda: model.limits,
                 hub=hub,
                 clock=clock,
+                owners=dose_owners,
             ),
         )
         jobs = start(

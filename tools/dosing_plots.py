@@ -64,8 +64,8 @@ def plots(loops: Sequence[Loop]) -> dict[str, Plot]:
             ],
         ),
         "morbidostat": Plot(
-            f"Morbidostat, growth to be {TARGET_GROWTH_PER_H:g}/h: growth and inhibitor in truth",
-            *("hours", "1/h, and inhibitor"),
+            f"Morbidostat, target {TARGET_GROWTH_PER_H:g}/h",
+            *("hours", "1/h; inhibitor; OD"),
             ticks(morbid),
             [0, 0.25, 0.5, 0.75, 1, 1.25, 1.5],
             [

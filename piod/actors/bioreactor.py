@@ -30,7 +30,9 @@ def variables(volumes: Volumes) -> dict[str, float]:
     return {name: getattr(volumes, name) for name in VARIABLES}
 
 
-def checked_values(given: Mapping[str, float], capacity_ml: float) -> dict[str, float]:
+def checked_values(
+    given: Mapping[str, float], capacity_ml: float, max_fill_ml: float
+) -> dict[str, float]:
     """``given`` by today's names; BadRequest that names what is unknown or out of bounds."""
     if not given:
         raise BadRequest(
@@ -51,8 +53,14 @@ def checked_values(given: Mapping[str, float], capacity_ml: float) -> dict[str, 
         if not (math.isfinite(value) and 0 <= value <= maximum):
             allowed = "at least 0" if maximum == math.inf else f"0 to {maximum:g}"
             raise BadRequest(f"{name} must be {allowed}, got {value:g}")
+        if today == "efflux_tube_volume_ml" and value >= max_fill_ml:
+            raise BadRequest(
+                f"{name} must be below {max_fill_ml:g}, the maximum fill volume, got {value:g}",
+                remediation="Push the efflux tube further into the vial.",
+            )
         if values.setdefault(today, float(value)) != value:
-            raise BadRequest(f"{name} is an older name of {today}, and the two differ")
+            older = next(older for older, newer in OLDER_NAMES.items() if newer == today)
+            raise BadRequest(f"{older} is an older name of {today}, and the two differ")
     return values
 
 

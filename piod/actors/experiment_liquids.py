@@ -17,11 +17,12 @@ from piod.actors.volumes import (
     FinishDose,
     LookAtVolumes,
     LookForRoom,
+    StillOn,
     VolumeLedger,
 )
 from piod.errors import BadRequest
 from piod.events import JobIdentity
-from piod.jobs.liquids import Amount, Flow, PumpRole, Volumes
+from piod.jobs.liquids import Amount, Flow, Off, PumpRole, Volumes
 
 
 class OpenDose:
@@ -44,6 +45,10 @@ class OpenDose:
             sure_s = seconds - unsure_s
             moved = replace(moved, least_ml=self._flow(sure_s).least_ml if sure_s > 0 else 0.0)
         return await self._ledger.ask(FinishDose(self._dose_id, moved), timeout=LEDGER_TIMEOUT_S)
+
+    async def still_on(self, seconds: float, *, unsure_s: float, off: Off) -> Amount:
+        message = StillOn(self._dose_id, seconds, max(0.0, seconds - unsure_s), off)
+        return await self._ledger.ask(message, timeout=LEDGER_TIMEOUT_S)
 
 
 class ExperimentLiquids:

@@ -210,7 +210,7 @@ class Jobs(Actor[JobsMessage]):
     async def _check(self, request: RunRequest) -> None:
         """Let the job itself look whether it can run; then take the rate slot."""
         admitted = self._admission.examine(request, busy=self._busy)
-        self._model.take(request.model)  # its limits count in what follows
+        self._model.consider(request.model)  # its limits count in what follows
         row = self._row("", request, admitted)
         record = JobRecord(row, admitted.kind, admitted.options, admitted.config)
         life = Life(f"the check of {request.job_name}")
@@ -225,7 +225,9 @@ class Jobs(Actor[JobsMessage]):
             raise PiodError(f"{request.job_name} {reason_of(error)}") from error
         finally:
             life.end()
+            self._model.consider(None)
         self._admission.take_slot(request, busy=self._busy)
+        self._model.take(request.model)
 
     @property
     def _busy(self) -> bool:

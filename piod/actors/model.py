@@ -31,13 +31,14 @@ class UnitModel:
         self._fixed = fixed
         self._named = named
         self._kept = named
+        self._considered: ModelKey | None = None
         if fixed is not None:
             models.get(*fixed)
 
     @property
     def key(self) -> ModelKey | None:
         """Name and version, or None while it is not known."""
-        return self._fixed or self._named
+        return self._fixed or self._considered or self._named
 
     @property
     def limits(self) -> Limits:
@@ -70,8 +71,14 @@ class UnitModel:
 
     def take(self, named: ModelKey | None) -> None:
         """Be the model that was checked, at once; :meth:`keep` makes it last."""
+        self._considered = None
         if named is not None and self._fixed is None:
             self._named = named
+
+    def consider(self, named: ModelKey | None) -> None:
+        """Be the model that was checked until :meth:`take` or the next of these; None: no more."""
+        if self._fixed is None:
+            self._considered = named
 
     async def keep(self) -> None:
         """Keep the named model in the ledger, if it is not there already; durable."""

@@ -3,14 +3,15 @@
 One :class:`SessionBench` for each step that is taken, with a
 :class:`~piod.actors.actor.Life` of its own, in the session's name: what the step leases ends
 with that. When it ends early (an abort, a stop of all jobs), or a lease is lost, the
-measurement is cancelled and the step refused; the session is where it was.
+measurement, or the question to another unit, is cancelled and the step refused; the session is
+where it was.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
@@ -105,44 +106,49 @@ class SessionBench:
         self.life = Life(f"calibration session {session.session_id} ({what})")
         self.progress = 0.0
         self.saves = session.saves
-        self._measuring: asyncio.Future[object] | None = None
+        self._waited_for: asyncio.Future[object] | None = None
         self._stopped_by: PiodError | None = None
-        stopped = StepInterrupted(f"{self.life.name} was stopped while it measured")
+        stopped = StepInterrupted(f"{self.life.name} was stopped while its step ran")
         self.life.at_end(lambda: self._stop(stopped))
 
     def _stop(self, reason: PiodError) -> None:
-        """Cancel the measurement, and refuse the next; of several reasons, the first counts."""
+        """Cancel what the step waits for, and refuse the next; the first reason counts."""
         if self._stopped_by is None:
             self._stopped_by = reason
-        if self._measuring is not None:
-            self._measuring.cancel()
+        if self._waited_for is not None:
+            self._waited_for.cancel()
 
     def _refuse_if_stopped(self) -> None:
         if self._stopped_by is not None:
             raise self._stopped_by
 
-    async def run(self, routine: Routine[Q, R], request: Q) -> R:
-        await self._workshop.jobs.ask(Admit(self.life.name, self.life), timeout=ADMIT_TIMEOUT_S)
+    async def until_stopped(self, begin: Callable[[], Awaitable[R]]) -> R:
+        """What ``begin`` leads to; refused, and that cancelled, when the step is stopped."""
         self._refuse_if_stopped()
-        unit = self._workshop.make_unit(self._session, self.life, self._stop)
-        measuring = asyncio.ensure_future(routine(unit, request, self._note))
-        self._measuring = cast("asyncio.Future[object]", measuring)  # only to be cancelled
+        waited_for = asyncio.ensure_future(begin())
+        self._waited_for = cast("asyncio.Future[object]", waited_for)  # only to be cancelled
         try:
-            return await measuring
+            return await waited_for
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or not task.cancelling():  # else it is the session that ends
                 self._refuse_if_stopped()
             raise
         finally:
-            self._measuring = None
+            self._waited_for = None
+
+    async def run(self, routine: Routine[Q, R], request: Q) -> R:
+        await self._workshop.jobs.ask(Admit(self.life.name, self.life), timeout=ADMIT_TIMEOUT_S)
+        self._refuse_if_stopped()
+        unit = self._workshop.make_unit(self._session, self.life, self._stop)
+        return await self.until_stopped(lambda: routine(unit, request, self._note))
 
     def _note(self, progress: float) -> None:
         self.progress = progress
 
     @property
     def cluster(self) -> Cluster:
-        return self._workshop.cluster
+        return _HurriedCluster(self._workshop.cluster, self)
 
     async def exists(self, artifact_type: type[Artifact], device: str, name: str) -> bool:
         store = self._store(issubclass(artifact_type, FusedEstimator))
@@ -170,3 +176,20 @@ class SessionBench:
 
     def _store(self, of_estimators: bool) -> CalibrationStore | EstimatorStore:
         return self._workshop.estimators if of_estimators else self._workshop.calibrations
+
+
+class _HurriedCluster:
+    """The cluster, as long as the step lasts: an abort waits for no other unit's deadline."""
+
+    def __init__(self, cluster: Cluster, bench: SessionBench) -> None:
+        self._cluster = cluster
+        self._bench = bench
+
+    async def units(self) -> Sequence[str]:
+        return await self._bench.until_stopped(self._cluster.units)
+
+    async def estimator_names(self, unit_name: str) -> Sequence[str]:
+        return await self._bench.until_stopped(lambda: self._cluster.estimator_names(unit_name))
+
+    async def estimator(self, unit_name: str, name: str) -> FusedEstimator:
+        return await self._bench.until_stopped(lambda: self._cluster.estimator(unit_name, name))

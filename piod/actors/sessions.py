@@ -6,7 +6,9 @@ Messages of :class:`CalibrationSessions`: :class:`StartSession`, :class:`ShowSes
 A session is on disk. It has an actor (:mod:`piod.actors.session`) from the first message for it
 until it has been left alone for a while, so any number of them may be open. Those that nobody
 touches any more are forgotten: finished ones after ``[piod] keep_finished_sessions_days`` (30),
-the others after ``keep_abandoned_sessions_days`` (7).
+the others after ``keep_abandoned_sessions_days`` (7); and not before piod has seen for a day that
+they are so old. For the clock of a unit may leap by weeks when it is set after a boot, and a
+session that somebody is at must not be gone then.
 """
 
 from __future__ import annotations
@@ -51,6 +53,8 @@ ASK_TIMEOUT_S = 25.0
 IDLE_S = 600.0
 """Wall time after which a session that nobody asks for has no actor any more."""
 DAY_S = 86_400.0
+GRACE_S = DAY_S
+"""Wall time for which a session is seen to be too old before it is forgotten."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,8 @@ class CalibrationSessions(Actor[SessionsMessage]):
         self._facts = facts
         self._supervisor = Supervisor(clock)
         self._open: dict[str, _Open] = {}
+        self._expired_since_s: dict[str, float] = {}
+        """By session id, on the monotonic clock of this process, which does not leap."""
 
     async def starting(self) -> None:
         self.spawn(self._tidy())
@@ -221,12 +227,18 @@ class CalibrationSessions(Actor[SessionsMessage]):
             facts.config.number("piod", f"keep_{kind}_sessions_days", days, minimum=0.01)
             for kind, days in (("finished", 30.0), ("abandoned", 7.0))
         )
-        forgotten = await self._workshop.sessions.prune(
+        expired = await self._workshop.sessions.expired(
             timestamp(facts.now_unix_s - finished_days * DAY_S),
             timestamp(facts.now_unix_s - abandoned_days * DAY_S),
         )
-        if forgotten:
-            log.info("%d old calibration sessions were forgotten", forgotten)
+        now_s, before = time.monotonic(), self._expired_since_s
+        self._expired_since_s = {
+            row.session_id: before.get(row.session_id, now_s) for row in expired
+        }
+        due = [row for row in expired if now_s - self._expired_since_s[row.session_id] >= GRACE_S]
+        if due:
+            await self._workshop.sessions.forget(due)
+            log.info("%d old calibration sessions were forgotten", len(due))
 
     async def _close_idle(self, used_before_s: float) -> None:
         idle = [

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 from piod.errors import BadRequest, OverflowRefused, VolumeInDoubt
 from piod.jobs.liquids import Amount, PumpRole, Volumes
@@ -22,6 +23,9 @@ DECIMALS = 10
 """Volumes and fractions are rounded to this many (handbook §4.1)."""
 
 NOTHING = Amount(0.0, 0.0, 0.0)
+
+TubeSource = Literal["told", "vial"]
+"""Who says where the efflux tube ends: a person of this experiment, or of one before it."""
 
 
 def check_amount(amount: Amount) -> None:
@@ -52,9 +56,10 @@ class UnderWay:
 class Vial:
     """``volumes``: by experiment; ``turns``: highest where the vial was changed last.
 
-    ``initial``: what an experiment begins with (may raise ConfigurationError);
-    ``capacity_ml``: of the vial. ``unconfirmed``: why nothing is known of what is in it;
-    None: something is.
+    ``tubes``: by experiment, who says where the efflux tube ends, where that is not the
+    configuration: a person, or whoever told of the vial before. ``initial``: what an
+    experiment begins with (may raise ConfigurationError); ``capacity_ml``: of the vial.
+    ``unconfirmed``: why nothing is known of what is in it; None: something is.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class Vial:
         volumes: Mapping[str, Volumes],
         turns: Mapping[str, int],
         *,
+        tubes: Mapping[str, TubeSource] | None = None,
         initial: Callable[[], Volumes],
         capacity_ml: Callable[[], float],
         unconfirmed: str | None = None,
@@ -70,16 +76,38 @@ class Vial:
         self._capacity_ml = capacity_ml
         self._volumes = dict(volumes)
         self._turns = {experiment: turn for experiment, turn in turns.items() if turn}
+        self._tubes = dict(tubes or {})
         self.unconfirmed = unconfirmed
         self.under_way: dict[str, UnderWay] = {}
+        self.flowing: dict[str, str] = {}
+        """By dose: why nobody knows what its pump still moves. Nothing lifts that but its end."""
 
     def knows(self, experiment: str) -> bool:
         """Whether the experiment has volumes of its own."""
         return experiment in self._volumes
 
     def own(self, experiment: str) -> Volumes:
-        """What the experiment itself says: what was kept, else what it begins with."""
-        return self._volumes.get(experiment) or self._initial()
+        """What the experiment itself says: what was kept, else what it begins with.
+
+        The efflux tube is that of the vial, if somebody has told that of another experiment,
+        and nobody that of this one.
+        """
+        own = self._volumes.get(experiment) or self._initial()
+        last = self._last
+        if last is None or self.tube_source(experiment) != "vial":
+            return own
+        return replace(own, efflux_tube_volume_ml=self._volumes[last].efflux_tube_volume_ml)
+
+    def kept(self, experiment: str) -> Volumes | None:
+        """What was kept of it; None: nothing."""
+        return self._volumes.get(experiment)
+
+    def tube_source(self, experiment: str) -> TubeSource | None:
+        """Who says where its efflux tube ends; None: the configuration."""
+        mine, last = self._tubes.get(experiment), self._last
+        if mine == "told" or last in (None, experiment) or last not in self._tubes:
+            return mine
+        return "vial"
 
     def turn(self, experiment: str) -> int:
         """Its turn; 0: it has never changed the vial."""
@@ -87,6 +115,15 @@ class Vial:
 
     def look(self, experiment: str) -> Volumes:
         """What may be in the vial as the experiment sees it, doubts included."""
+        now = self._seen(experiment)
+        if not self.flowing:
+            return now
+        highest = max(now.highest_ml, self._capacity_ml())
+        why = next(iter(self.flowing.values()))
+        return replace(now, highest_ml=highest, doubt=now.doubt or why)
+
+    def _seen(self, experiment: str) -> Volumes:
+        """The same, without what flows still."""
         own = self.own(experiment)
         if self.unconfirmed is not None:
             highest = max(own.highest_ml, self._capacity_ml())
@@ -107,7 +144,7 @@ class Vial:
         """Why nothing may be added, as whoever changed the vial last knows."""
         last = self._last
         known = None if last is None else self._volumes[last].doubt
-        return self.unconfirmed or known
+        return self.unconfirmed or known or next(iter(self.flowing.values()), None)
 
     @property
     def _last(self) -> str | None:
@@ -161,15 +198,17 @@ class Vial:
         """A dose has been admitted."""
         highest_ml = self.look(experiment).highest_ml
         # from here on the configuration may change, or break
-        self._volumes[experiment] = self.own(experiment)
+        self._keep(experiment, self.own(experiment))
         self.under_way[dose_id] = UnderWay(experiment, role, planned, highest_ml)
 
     def end(self, dose_id: str, moved: Amount) -> Volumes:
         """A dose under way is over and has moved so much; the volumes of its experiment."""
         dose = self.under_way.pop(dose_id)
-        before = self.look(dose.experiment)
+        before = self._seen(dose.experiment)
         if moved == NOTHING:
             return before
+        if dose.role == "waste" and self.flowing:
+            moved = replace(moved, least_ml=0.0)  # what flows still may have followed it
         changed = self._less if dose.role == "waste" else self._more
         return self._put(dose.experiment, changed(before, moved, dose))
 
@@ -217,25 +256,42 @@ class Vial:
 
     def set(self, experiment: str, values: Mapping[str, float]) -> Volumes:
         """Take over ``values`` by variable; ``current_volume_ml`` is what is in the vial."""
-        own = self.own(experiment)
-        after = Volumes(**{**asdict(own), **values})
+        after = Volumes(**{**asdict(self.own(experiment)), **values})
+        told = "efflux_tube_volume_ml" in values
         if "current_volume_ml" in values:
             volume = values["current_volume_ml"]
             after = replace(after, lowest_ml=volume, highest_ml=volume, doubt=None)
-            return self._put(experiment, after)
-        self._volumes[experiment] = after
+            after = self._put(experiment, after)
+        elif told:  # of the vial, so it holds for what comes next, too
+            seen = Volumes(**{**asdict(self._seen(experiment)), **values})
+            after = self._put(experiment, seen)
+        else:
+            self._keep(experiment, after)
+        if told:
+            self._tubes[experiment] = "told"
         return after
 
     def doubt(self, experiment: str, why: str) -> Volumes:
         """Let nothing be added until somebody confirms the volume, or waste is removed."""
-        return self._put(experiment, replace(self.look(experiment), doubt=why))
+        return self._put(experiment, replace(self._seen(experiment), doubt=why))
 
-    def restore(self, experiment: str, volumes: Volumes, turn: int) -> None:
+    def restore(
+        self, experiment: str, volumes: Volumes, turn: int, tube: TubeSource | None
+    ) -> None:
         """Let an experiment be as it was before :meth:`set`."""
         self._volumes[experiment] = volumes
         self._turns.pop(experiment, None)
         if turn:
             self._turns[experiment] = turn
+        self._tubes.pop(experiment, None)
+        if tube:
+            self._tubes[experiment] = tube
+
+    def _keep(self, experiment: str, volumes: Volumes) -> None:
+        source = self.tube_source(experiment)
+        self._volumes[experiment] = volumes
+        if source is not None:
+            self._tubes[experiment] = source
 
     def _put(self, experiment: str, after: Volumes) -> Volumes:
         rounded = {
@@ -244,7 +300,17 @@ class Vial:
             if name != "doubt"
         }
         after = replace(after, **rounded)
-        self._volumes[experiment] = after
+        capacity = self._capacity_ml()
+        if after.highest_ml > capacity:
+            after = replace(
+                after,
+                current_volume_ml=min(after.current_volume_ml, capacity),
+                lowest_ml=min(after.lowest_ml, capacity),
+                highest_ml=capacity,
+                doubt=after.doubt
+                or f"there may be more in the vial than the {capacity:g} mL that it holds",
+            )
+        self._keep(experiment, after)
         self._turns[experiment] = max(self._turns.values(), default=0) + 1
         self.unconfirmed = None  # from here on it is in the doubt and the range of this one
         return after

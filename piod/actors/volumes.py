@@ -1,21 +1,25 @@
 """The ledger of volumes: what is in the vial, for every experiment, and who may add to it.
 
 Messages: :class:`LookAtVolumes`, :class:`LookForRoom`, :class:`LookForDoubt`,
-:class:`CheckDose`, :class:`AdmitDose`, :class:`FinishDose`, :class:`ChangeVolumes`,
-:class:`Unconfirm`. Jobs use :mod:`.experiment_liquids`, which sends them.
+:class:`CheckDose`, :class:`AdmitDose`, :class:`FinishDose`, :class:`StillOn`,
+:class:`ChangeVolumes`, :class:`Unconfirm`. Jobs use :mod:`.experiment_liquids`, which sends them.
 
 A dose is admitted in memory at once, so that two at a time are counted together, and the
 answer is given when the intent is on disk. When it is finished, or the life of its owner
 ends, the fact goes to disk with what it made of the vial, in one step. Facts that the disk
 refuses stay in force and go with the next ones. A dose whose fact never reached the disk
 is found at the next start: the range of the vial is widened by all that it can have moved,
-and nothing may be added until somebody confirms the volume or waste is removed.
+and nothing may be added until somebody confirms the volume or waste is removed. If it was
+not the daemon that ended but this actor, its pump may be on still: nobody can confirm
+anything before that dose is finished, or its owner has ended. The same holds while a pump
+refuses to go off.
 
 Time since admission is the clock's monotonic one: jumps of the clock do not matter.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -25,13 +29,13 @@ from typing import assert_never, cast
 from piod.actors.actor import Actor, Life, Message
 from piod.actors.bioreactor import checked_values, initial_volumes, variables
 from piod.actors.hub import Hub
-from piod.actors.vial import NOTHING, Vial, check_amount
+from piod.actors.vial import NOTHING, TubeSource, Vial, check_amount
 from piod.clock import Clock, timestamp
 from piod.config import Config
-from piod.errors import BadRequest, Conflict, NotFound, PiodError
+from piod.errors import BadRequest, BusError, Conflict, NotFound, PiodError
 from piod.events import DoseEnded, JobIdentity, VolumesChanged
 from piod.hw.models import Limits
-from piod.jobs.liquids import Amount, Flow, PumpRole, Volumes
+from piod.jobs.liquids import Amount, Flow, Off, PumpRole, Volumes
 from piod.storage.volumes import DoseRow, DoseState, VolumesRow, VolumeStore
 
 log = logging.getLogger(__name__)
@@ -42,6 +46,9 @@ OFF_WITHIN_S = 0.2
 """What a pump may still turn after the life of its owner has ended: the guard takes 0.1 s."""
 RECENT_DOSES = 1000
 """Doses that are over and still known in memory, for asks that come again."""
+
+STUCK_AFTER_S = 2.0
+"""Wall time in which a pump that refused to go off may still do so as if nothing had been."""
 
 OF_THE_VIAL = frozenset(("current_volume_ml", "efflux_tube_volume_ml"))
 """Not to be set while a pump runs."""
@@ -113,6 +120,19 @@ class FinishDose(Message["VolumeLedger", Amount]):
 
 
 @dataclass(frozen=True)
+class StillOn(Message["VolumeLedger", Amount]):
+    """The pump of a dose refuses to go off; see :meth:`piod.jobs.liquids.Dose.still_on`.
+
+    It was on for ``seconds`` by now, of these ``sure_s`` for certain.
+    """
+
+    dose_id: str
+    seconds: float
+    sure_s: float
+    off: Off
+
+
+@dataclass(frozen=True)
 class ChangeVolumes(Message["VolumeLedger", Volumes]):
     """Set variables, all or none; durable. BadRequest that names the variable, or Conflict."""
 
@@ -126,7 +146,15 @@ class Unconfirm(Message["VolumeLedger", None]):
 
 
 VolumesMessage = (
-    LookAtVolumes | LookForRoom | CheckDose | AdmitDose | FinishDose | ChangeVolumes | Unconfirm
+    LookAtVolumes
+    | LookForRoom
+    | LookForDoubt
+    | CheckDose
+    | AdmitDose
+    | FinishDose
+    | StillOn
+    | ChangeVolumes
+    | Unconfirm
 )
 
 
@@ -138,7 +166,10 @@ class _Admitted:
 
 
 class VolumeLedger(Actor[VolumesMessage]):
-    """Keeps the volumes. ``limits``: of the reactor model, as it is known now."""
+    """Keeps the volumes. ``limits``: of the reactor model, as it is known now.
+
+    ``owners``: of the doses under way, by their ids; outlives a crash of this actor.
+    """
 
     def __init__(
         self,
@@ -149,15 +180,17 @@ class VolumeLedger(Actor[VolumesMessage]):
         limits: Callable[[], Limits],
         hub: Hub,
         clock: Clock,
+        owners: dict[str, Life] | None = None,
     ) -> None:
         super().__init__("volumes")
+        self._owners = {} if owners is None else owners
         self._unit_name = unit_name
         self._store = store
         self._config = config
         self._limits = limits
         self._hub = hub
         self._clock = clock
-        self._vial = self._new_vial({}, {})
+        self._vial = self._new_vial({}, {}, {})
         self._admitted: dict[str, _Admitted] = {}
         self._doses_of: dict[Life, set[str]] = {}
         self._recent: dict[str, DoseRow] = {}
@@ -171,9 +204,13 @@ class VolumeLedger(Actor[VolumesMessage]):
         self._vial = self._new_vial(
             {experiment: _volumes(row) for experiment, row in kept.volumes.items()},
             {experiment: row.vial_turn for experiment, row in kept.volumes.items()},
+            {e: row.tube_source for e, row in kept.volumes.items() if row.tube_source},
             IMPORTED if kept.unconfirmed else None,
         )
         self._kept_unconfirmed = kept.unconfirmed
+        for row in kept.open_doses:
+            if (owner := self._owners.get(row.dose_id)) is not None:
+                self._flows_on(row, owner)
         if kept.open_doses:
             self._interrupted(kept.open_doses)
             await self._flush()
@@ -194,6 +231,8 @@ class VolumeLedger(Actor[VolumesMessage]):
                 return self.later(self._flush())
             case FinishDose(dose_id, moved):
                 return self._finish(dose_id, moved)
+            case StillOn():
+                return self._still_on(message)
             case ChangeVolumes(experiment, values):
                 return await self._change(experiment, values)
             case Unconfirm():
@@ -218,6 +257,7 @@ class VolumeLedger(Actor[VolumesMessage]):
         self,
         volumes: Mapping[str, Volumes],
         turns: Mapping[str, int],
+        tubes: Mapping[str, TubeSource],
         unconfirmed: str | None = None,
     ) -> Vial:
         def capacity_ml() -> float:
@@ -226,6 +266,7 @@ class VolumeLedger(Actor[VolumesMessage]):
         return Vial(
             volumes,
             turns,
+            tubes=tubes,
             initial=lambda: initial_volumes(self._config(), capacity_ml()),
             capacity_ml=capacity_ml,
             unconfirmed=unconfirmed,
@@ -261,6 +302,7 @@ class VolumeLedger(Actor[VolumesMessage]):
             planned_ml=planned.expected_ml,
             planned_most_ml=planned.most_ml,
         )
+        self._owners[dose_id] = request.life
         self._admitted[dose_id] = _Admitted(request, self._clock.monotonic(), row)
         self._unkept_doses[dose_id] = row
         if request.life not in self._doses_of:
@@ -275,7 +317,77 @@ class VolumeLedger(Actor[VolumesMessage]):
             check_amount(moved)
             self._close(dose_id, moved, "finished")
             return self.later(self._answer_kept(moved))
+        self._flows_no_more(dose_id)
         return self.later(self._answer_over(dose_id))
+
+    def _still_on(self, message: StillOn) -> Awaitable[Amount]:
+        admitted = self._admitted.get(message.dose_id)
+        if admitted is None:
+            raise Conflict(f"dose {message.dose_id} is over, and counts at its worst")
+        request = admitted.request
+        # from here on it does not end with its owner
+        self._doses_of.get(request.life, set()).discard(message.dose_id)
+        why = f"the {request.role} pump of {request.life.name} cannot be turned off"
+        self._vial.flowing[message.dose_id] = why
+        answer: asyncio.Future[Amount] = asyncio.get_running_loop().create_future()
+        self.spawn(self._see_off(message, admitted, why, answer))
+        return answer
+
+    async def _see_off(
+        self, message: StillOn, admitted: _Admitted, why: str, answer: asyncio.Future[Amount]
+    ) -> None:
+        """Wait until the pump is off; only then is the dose over."""
+        told_s = self._clock.monotonic()
+        request, experiment = admitted.request, admitted.row.experiment
+        off = asyncio.ensure_future(message.off())
+        try:
+            await asyncio.wait({off}, timeout=STUCK_AFTER_S)
+            was_soon = off.done()
+            if not was_soon:
+                log.critical("nothing may be added to the vial: %s", why)
+                self._changed(experiment, self._vial.doubt(experiment, why))
+                await self._try_to_keep()
+                _tell(answer, BusError(why, remediation="Cut the power of the pump."))
+                await asyncio.wait({off})
+        finally:
+            off.cancel()
+        seconds = message.seconds + self._clock.monotonic() - told_s
+        moved = self._moved(request, seconds, message.sure_s)
+        del self._vial.flowing[message.dose_id]
+        self._close(message.dose_id, moved, "finished" if was_soon else "interrupted")
+        if not was_soon:
+            why = f"the {request.role} pump could not be turned off for {seconds:.0f} s"
+            self._changed(experiment, self._vial.doubt(experiment, why))
+        try:
+            await self._flush()
+        except PiodError as refusal:
+            log.error("what a dose moved is not kept yet: %s", refusal.message)
+            _tell(answer, refusal)
+        if not answer.done():
+            answer.set_result(moved)
+
+    def _moved(self, request: AdmitDose, seconds: float, sure_s: float) -> Amount:
+        """What a dose can have moved in so many seconds, of which it was on for ``sure_s``."""
+        try:
+            moved = request.flow(seconds)
+            least_ml = request.flow(sure_s).least_ml if sure_s > 0 else 0.0
+            moved = replace(moved, least_ml=min(least_ml, moved.least_ml))
+            check_amount(moved)
+        except Exception:  # a plugin's, perhaps; the end of a dose must not fail for it
+            log.exception("what dose %s moved is not known: its worst counts", request.dose_id)
+            moved = replace(request.planned, least_ml=0.0)
+        return moved
+
+    def _flows_on(self, row: DoseRow, owner: Life) -> None:
+        """This actor has crashed; the owner of the dose has not, and may go on pumping."""
+        why = f"{owner.name} may be pumping, and what it pumps is not counted any more"
+        self._vial.flowing[row.dose_id] = why
+        owner.at_last(lambda: self._flows_no_more(row.dose_id))
+
+    def _flows_no_more(self, dose_id: str) -> None:
+        self._owners.pop(dose_id, None)
+        if not self.life.ended:
+            self._vial.flowing.pop(dose_id, None)
 
     async def _answer_kept(self, moved: Amount) -> Amount:
         await self._flush()
@@ -296,13 +408,8 @@ class VolumeLedger(Actor[VolumesMessage]):
             admitted = self._admitted[dose_id]
             request = admitted.request
             seconds = self._clock.monotonic() - admitted.admitted_s + OFF_WITHIN_S
-            try:
-                moved = request.flow(min(seconds, request.seconds))
-                check_amount(moved)
-            except Exception:  # a plugin's, perhaps; the end of its owner must not fail for it
-                log.exception("what dose %s moved is not known: its worst counts", dose_id)
-                moved = request.planned
-            self._close(dose_id, replace(moved, least_ml=0.0), "interrupted")
+            moved = self._moved(request, min(seconds, request.seconds), 0.0)
+            self._close(dose_id, moved, "interrupted")
         self._keep_soon()
 
     def _withdraw(self, dose_id: str) -> None:
@@ -314,6 +421,7 @@ class VolumeLedger(Actor[VolumesMessage]):
     def _close(self, dose_id: str, moved: Amount, state: DoseState) -> None:
         admitted = self._admitted.pop(dose_id)
         request = admitted.request
+        self._owners.pop(dose_id, None)
         self._doses_of.get(request.life, set()).discard(dose_id)
         volumes = self._vial.end(dose_id, moved)
         self._over(admitted.row, moved, state)
@@ -373,7 +481,7 @@ class VolumeLedger(Actor[VolumesMessage]):
 
     async def _change(self, experiment: str, given: Mapping[str, float]) -> Volumes:
         capacity_ml = self._limits().reactor_capacity_ml
-        values = checked_values(given, capacity_ml)
+        values = checked_values(given, capacity_ml, self._max_fill_ml)
         if OF_THE_VIAL & values.keys() and self._admitted:
             running = next(iter(self._admitted.values())).request
             raise Conflict(
@@ -381,17 +489,24 @@ class VolumeLedger(Actor[VolumesMessage]):
                 f"runs: {running.life.name} runs {EVENTS[running.role]}",
                 remediation=f"Stop {running.life.name}, or wait until it is done.",
             )
+        if OF_THE_VIAL & values.keys() and self._vial.flowing:
+            why = next(iter(self._vial.flowing.values()))
+            raise Conflict(
+                f"{', '.join(sorted(OF_THE_VIAL & values.keys()))} cannot be set now: {why}",
+                remediation="Stop all jobs first.",
+            )
         vial = self._vial
-        before = vial.own(experiment), vial.turn(experiment), vial.unconfirmed
+        before = vial.own(experiment), vial.turn(experiment), vial.tube_source(experiment)
+        unconfirmed = vial.unconfirmed
         changed = vial.set(experiment, values)
         self._changed(experiment, changed)
         try:
             await self._flush()
         except PiodError:
-            if vial.own(experiment) is changed:  # no dose has ended meanwhile
-                volumes, turn, vial.unconfirmed = before
-                vial.restore(experiment, volumes, turn)
-                self._changed(experiment, volumes)
+            if vial.kept(experiment) is changed:  # no dose has ended meanwhile
+                vial.unconfirmed = unconfirmed
+                vial.restore(experiment, *before)
+                self._changed(experiment, before[0])
             raise
         return vial.look(experiment)
 
@@ -403,6 +518,7 @@ class VolumeLedger(Actor[VolumesMessage]):
             experiment=experiment,
             vial_turn=self._vial.turn(experiment),
             updated_at=timestamp(now),
+            tube_source=self._vial.tube_source(experiment),
             **asdict(volumes),
         )
         self._hub.publish(VolumesChanged(self._unit_name, experiment, variables(volumes), now))
@@ -430,6 +546,12 @@ class VolumeLedger(Actor[VolumesMessage]):
             for key, row in kept.items():
                 if unkept.get(key) is row:  # else it has changed since
                     del unkept[key]
+
+
+def _tell(answer: asyncio.Future[Amount], refusal: PiodError) -> None:
+    """Answer with a refusal, if somebody still waits."""
+    if not answer.done():
+        answer.set_exception(refusal)
 
 
 def _volumes(row: VolumesRow) -> Volumes:

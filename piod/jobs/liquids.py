@@ -11,7 +11,7 @@ All volumes are in mL, all times in seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -30,6 +30,9 @@ class Amount:
 
 Flow: TypeAlias = Callable[[float], Amount]
 """What a pump has moved after so many seconds at its duty cycle; of 0 s: nothing."""
+
+Off: TypeAlias = Callable[[], Awaitable[None]]
+"""Returns when the hardware has confirmed that the output of a pump is off, however late."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,15 @@ class Dose(Protocol):
         ``unsure_s``: it may have been off for so long of these at their end.
 
         A second call changes nothing, and answers the same.
+        """
+        ...
+
+    async def still_on(self, seconds: float, *, unsure_s: float, off: Off) -> Amount:
+        """Instead of :meth:`finish`: the pump refuses to go off, and was on for so long by now.
+
+        Nothing is added to the vial, whoever asks, until ``off`` returns. If that is soon, the
+        dose is finished, and what it moved is answered. Else this raises BusError; the dose
+        goes on until ``off`` returns, and a doubt stays.
         """
         ...
 

@@ -14,8 +14,12 @@ the end the difference to what was moved, which may be negative. They add up to 
 
 On-times are counted so that the vial is never fuller than the ledger believes: of an inflow
 from the command on to the confirmation off, of waste from confirmation to command. Both are at
-most the off-time. If the hardware refused to turn off, nobody knows when it did: some time
-between command and confirmation.
+most the off-time.
+
+If the hardware refuses to turn off, nobody knows when it does: some time between command and
+confirmation. Until then the ledger lets nothing be added; if it takes long, the run fails, and
+the dose is over when the pump is. If the event loop hung, the guard may have turned the pump
+off meanwhile, so it was surely on only until the loop was last seen alive.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from typing import TypeVar
 
 from piod.errors import BadRequest, ConfigurationError, PiodError
 from piod.jobs.job import PwmOutput, Unit
-from piod.jobs.liquids import Dose, Flow, PumpRole
+from piod.jobs.liquids import Dose, Flow, Off, PumpRole
 from piod.jobs.pump_rate import LONGEST_S, PumpRate, calibrated, following, uncalibrated
 
 T = TypeVar("T")
@@ -40,6 +44,9 @@ RENEW_S, RENEWED_OFF_AFTER_S = 4.0, 10.0
 """A pump without an end is told anew to go on, or it stops."""
 WINDOW_S = 30.0
 """Of a run without an end, one dose: what a power cut leaves in doubt at most."""
+STEP_S, LAPSE_S = 1.0, 1.5
+"""A run looks at the clock so often; after a longer pause, the event loop may have hung for so
+long that the guard, which waits for LATE_AFTER_S, has turned everything off."""
 SAME_ML = 1e-9
 
 
@@ -103,8 +110,10 @@ class PumpRun:
         self._flow: Flow = pump.rate.flow
         self._announced_ml = 0.0
         self._on = _OnTime()
-        self._unsure_s = 0.0
-        """Of the on-time of the dose at hand: its end, in which the pump may have been off."""
+        self._alive_s = 0.0
+        """When the event loop was last seen alive."""
+        self._off: Off | None = None
+        """The pump refuses to go off."""
         self._off_due_s = 0.0
         self.run_s = 0.0
         self.moved_ml = 0.0
@@ -141,7 +150,7 @@ class PumpRun:
         while (left_s := self._off_due_s - self._clock.monotonic()) > 0:
             slice_s = min(left_s, SLICE_S)
             self.announce(slice_s)
-            await self._clock.sleep(slice_s)
+            await self._rest(slice_s)
 
     async def start_endless(self) -> None:
         """Turn it on without an end, for waste alone; :meth:`go_on` keeps it on."""
@@ -152,7 +161,7 @@ class PumpRun:
         """Keep it on until cancelled. A blocked event loop turns it off."""
         while True:
             self.announce(RENEW_S)
-            await self._clock.sleep(RENEW_S)
+            await self._rest(RENEW_S)
             if self._on.seconds(self._clock.monotonic()) >= WINDOW_S:
                 await self.settle()
                 await self.start_endless()
@@ -170,7 +179,7 @@ class PumpRun:
     async def turn_on(self, off_after_s: float) -> None:
         """Turn it on, or let it go on, for so long from now."""
         assert self._output is not None, "a run is entered first"
-        asked_s = self._clock.monotonic()
+        asked_s = self._see_alive()
         if self._role != "waste":
             self._on.begin(asked_s, off_after_s)
         await self._output.set_duty(self._rate.duty_percent, off_after_s=off_after_s)
@@ -179,8 +188,23 @@ class PumpRun:
             self._on.begin(confirmed_s, off_after_s)
         self._off_due_s = confirmed_s + off_after_s
 
+    async def _rest(self, seconds: float) -> None:
+        """Wait, watching the event loop."""
+        until_s = self._clock.monotonic() + seconds
+        while (left_s := until_s - self._see_alive()) > 0:
+            await self._clock.sleep(min(left_s, STEP_S))
+
+    def _see_alive(self) -> float:
+        """The event loop is alive now; if it was not seen for too long, the pump may be off."""
+        now_s = self._clock.monotonic()
+        if now_s - self._alive_s > LAPSE_S:
+            self._on.lapse(self._alive_s, now_s)
+        self._alive_s = now_s
+        return now_s
+
     def announce(self, more_s: float) -> None:
         """Record what the dose moves within ``more_s`` from now, as far as it is to be on."""
+        self._see_alive()
         seconds = self._on.seconds(self._clock.monotonic() + more_s)
         self._record(self._flow(seconds).expected_ml)
 
@@ -188,8 +212,20 @@ class PumpRun:
         """Keep what the dose has moved, durable; the pump may go on."""
         if self._dose is None:
             return
-        seconds = self._on.take(self._clock.monotonic())
-        moved = await self._dose.finish(seconds, unsure_s=self._unsure_s)
+        dose = self._dose
+        seconds, unsure_s = self._on.take(self._clock.monotonic())
+        try:
+            if self._off is None:
+                moved = await dose.finish(seconds, unsure_s=unsure_s)
+            else:
+                moved = await dose.still_on(seconds, unsure_s=unsure_s, off=self._off)
+        except asyncio.CancelledError:  # it may not have been told
+            self._on.give_back(seconds, unsure_s)
+            raise
+        except PiodError:
+            self._record(self._flow(seconds).expected_ml)  # the ledger counts it all the same
+            self._dose = None
+            raise
         self._record(moved.expected_ml)
         self._dose = None
         self.run_s += seconds
@@ -218,15 +254,17 @@ class PumpRun:
         output, self._output = self._output, None
         if output is None:
             return
-        told_s, at_once = self._clock.monotonic(), False
+        told_s, is_off = self._see_alive(), False
         try:
-            at_once = await output.release()
-        finally:
-            off_s = self._clock.monotonic()
-            if at_once:
-                self._on.end(told_s if self._role == "waste" else off_s)
-            else:
-                self._unsure_s = self._on.end_late(told_s, off_s)
+            is_off = await output.release()
+        except PiodError as refusal:
+            self._unit.log.error("the %s pump may be on: %s", self._role, refusal.message)
+        off_s = self._clock.monotonic()
+        if is_off:
+            self._on.end(told_s if self._role == "waste" else off_s)
+        else:
+            self._off = output.off
+            self._on.end_late(told_s, off_s)
 
     async def _end(self) -> None:
         """The pump off, then the fact."""
@@ -247,6 +285,7 @@ class _OnTime:
 
     def __init__(self) -> None:
         self._counted_s = 0.0
+        self._unsure_s = 0.0
         self._since_s: float | None = None
         self._until_s = 0.0
 
@@ -263,25 +302,34 @@ class _OnTime:
             return self._counted_s
         return self._counted_s + max(0.0, min(at_s, self._until_s) - self._since_s)
 
-    def take(self, now_s: float) -> float:
-        """Until now; from here on it is counted anew."""
-        seconds = self.seconds(now_s)
-        self._counted_s = 0.0
+    def lapse(self, from_s: float, to_s: float) -> None:
+        """Between the two it may have been off."""
+        if self._since_s is not None:
+            self._unsure_s += self.seconds(to_s) - self.seconds(from_s)
+
+    def take(self, now_s: float) -> tuple[float, float]:
+        """Until now, and for how long of it it may have been off; it is counted anew then."""
+        taken = self.seconds(now_s), self._unsure_s
+        self._counted_s = self._unsure_s = 0.0
         if self._since_s is not None:
             self._since_s = max(now_s, self._since_s)
-        return seconds
+        return taken
+
+    def give_back(self, seconds: float, unsure_s: float) -> None:
+        """What was taken counts again."""
+        self._counted_s += seconds
+        self._unsure_s += unsure_s
 
     def end(self, off_s: float) -> None:
         """It is off since then, or since its off-time."""
         self._counted_s = self.seconds(off_s)
         self._since_s = None
 
-    def end_late(self, told_s: float, off_s: float) -> float:
-        """It refused to go off at ``told_s``, and is off now; for how long it may have been, s."""
-        sure_s = self.seconds(told_s)
-        self._until_s = max(self._until_s, off_s)
-        self.end(off_s)
-        return self._counted_s - sure_s
+    def end_late(self, told_s: float, now_s: float) -> None:
+        """It refused to go off at ``told_s``; whether it is off now is not known."""
+        self._until_s = max(self._until_s, now_s)
+        self.lapse(told_s, now_s)
+        self.end(now_s)
 
 
 async def unbroken(work: Awaitable[T]) -> T:

@@ -43,10 +43,14 @@ class PwmOutput(Protocol):
         ...
 
     async def release(self) -> bool:
-        """Give it back before the job's end; returns when the hardware confirms that it is off.
+        """Give it back before the job's end; whether the hardware confirms that it is off.
 
-        False: that was refused at first, so it was on for longer than it was told to.
+        False: it refuses, so the output may be on, and piod goes on trying: see :meth:`off`.
         """
+        ...
+
+    async def off(self) -> None:
+        """Once given back: return when the hardware confirms that it is off, however late."""
         ...
 
 

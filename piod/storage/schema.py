@@ -125,4 +125,5 @@ SCHEMA: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID
         """,
     ),
+    ("ALTER TABLE volumes ADD COLUMN tube_source TEXT",),
 )

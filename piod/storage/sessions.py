@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -63,15 +63,17 @@ class Sessions:
         """All that are kept, the one that was touched last first."""
         return await self._rows("ORDER BY updated_at DESC, session_id")
 
-    async def prune(self, finished_before: str, abandoned_before: str) -> int:
-        """Forget sessions that were touched last before these times; how many. Durable."""
-        return await self._database.write(
-            lambda connection: _run(
-                connection,
-                "DELETE FROM sessions WHERE updated_at < "
-                "CASE status WHEN 'in_progress' THEN ? ELSE ? END",
-                (abandoned_before, finished_before),
-            )
+    async def expired(self, finished_before: str, abandoned_before: str) -> list[SessionRow]:
+        """Those that were touched last before these times."""
+        limit = "CASE status WHEN 'in_progress' THEN ? ELSE ? END"
+        return await self._rows(f"WHERE updated_at < {limit}", abandoned_before, finished_before)
+
+    async def forget(self, rows: Sequence[SessionRow]) -> None:
+        """Delete these, unless they have been touched since they were read. Durable."""
+        statement = "DELETE FROM sessions WHERE session_id = ? AND updated_at = ?"
+        values = [(row.session_id, row.updated_at) for row in rows]
+        await self._database.write(
+            lambda connection: connection.executemany(statement, values).rowcount
         )
 
     async def _rows(self, rest: str, *parameters: object) -> list[SessionRow]:

@@ -30,6 +30,8 @@ class VolumesRow:
     """The vial of one experiment, mL; see :class:`piod.jobs.liquids.Volumes`.
 
     ``vial_turn`` is highest where the one vial of the unit was changed last; 0: never here.
+    ``tube_source``: who says where the efflux tube ends, see :mod:`piod.actors.vial`; None:
+    the configuration.
     """
 
     experiment: str
@@ -44,6 +46,7 @@ class VolumesRow:
     doubt: str | None
     vial_turn: int
     updated_at: str
+    tube_source: Literal["told", "vial"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

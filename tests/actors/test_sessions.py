@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,8 +64,9 @@ async def test_a_session_is_kept_whole(tmp_path: Path, clock: SimulatedClock) ->
 
 @pytest.mark.parametrize("days", [None, 3])
 async def test_old_sessions_are_forgotten_the_abandoned_ones_sooner(
-    tmp_path: Path, clock: SimulatedClock, days: int | None
+    tmp_path: Path, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch, days: int | None
 ) -> None:
+    monkeypatch.setattr(module, "GRACE_S", 0.0)
     async with running_unit(tmp_path, clock) as unit:
         sessions = Sessions(unit.daemon.ledger.database)
         for age in (1, 6.9, 7.1, 29.9, 30.1):
@@ -85,6 +87,49 @@ async def test_old_sessions_are_forgotten_the_abandoned_ones_sooner(
         "open-6.9",
         *(f"{kind}-{age}" for kind in ("done", "ended") for age in finished),
     }
+
+
+async def test_a_clock_that_leaps_takes_no_session_away(
+    tmp_path: Path, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IDLE_S", 0.01)
+    looks = 0
+    expired = Sessions.expired
+
+    async def count(self: Sessions, *limits: str) -> list[SessionRow]:
+        nonlocal looks
+        found = await expired(self, *limits)
+        looks += len(found)
+        return found
+
+    monkeypatch.setattr(Sessions, "expired", count)
+    async with running_unit(tmp_path, clock) as unit:
+        session_id = await start(unit)
+        clock.offset_s += 60 * DAY_S  # a time server is found
+        for _ in range(500):
+            if looks > 2:
+                break
+            await asyncio.sleep(0.01)
+        assert looks > 2, "nobody has looked"
+        assert await Sessions(unit.daemon.ledger.database).get(session_id) is not None
+        await advance(unit, session_id)
+
+
+async def test_a_session_that_stays_too_old_is_forgotten_after_a_time_of_grace(
+    tmp_path: Path, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IDLE_S", 0.01)
+    monkeypatch.setattr(module, "GRACE_S", 0.2)
+    async with running_unit(tmp_path, clock) as unit:
+        sessions = Sessions(unit.daemon.ledger.database)
+        put_s = time.monotonic()
+        await sessions.put(row("old", "in_progress", 8))
+        for _ in range(500):
+            if await sessions.get("old") is None:
+                break
+            await asyncio.sleep(0.01)
+        assert await sessions.get("old") is None
+        assert time.monotonic() - put_s >= 0.2
 
 
 async def test_a_session_that_rests_has_no_actor_and_goes_on_when_it_is_asked_for(

@@ -320,6 +320,17 @@ def test_a_tube_wears_out_by_two_percent() -> None:
     assert statistics.mean(flows) == pytest.approx(0.098, rel=0.003)
 
 
+def test_an_ideal_pump_moves_just_its_rate_and_stays_ideal_over_a_start() -> None:
+    plant = at_rate(a_plant(), 0.1)
+    plant.patch({"pumps": {"media": {"ideal": True}}})
+    plant = Plant.from_json(json.loads(json.dumps(plant.to_json())), plant.now_s)
+    for _ in range(3):
+        pump(plant, PUMP_PINS["media"], 2)
+        pump(plant, PUMP_PINS["alt_media"], 2)
+    assert pumped(plant, "media") == pytest.approx(0.6, abs=1e-9)
+    assert pumped(plant, "alt_media") != pytest.approx(0.6, rel=0.001)
+
+
 def test_a_broken_pump_turns_and_pumps_nothing() -> None:
     plant = at_rate(stirred(), 0.1)
     plant.break_pumps({"media"}, plant.now_s)

@@ -1,6 +1,6 @@
 """The bus of PWM outputs: stirrer, pumps, heater. It lends them.
 
-Messages: :class:`LeasePwm`, :class:`SetDuty`, :class:`ReleasePwm`,
+Messages: :class:`LeasePwm`, :class:`SetDuty`, :class:`ReleasePwm`, :class:`AwaitOff`,
 :class:`Revoke`, and of :mod:`piod.actors.buses.bus`: AllReleased, RevokeAll, BusState,
 FindHang.
 
@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
-from piod.actors.actor import Actor, Life, Message, Ref
+from piod.actors.actor import Actor, AskTimeout, Life, Message, Ref
 from piod.actors.buses.bus import (
     ASK_TIMEOUT_S,
     AllReleased,
@@ -39,7 +39,7 @@ from piod.actors.buses.bus import (
 )
 from piod.actors.hub import Hub
 from piod.clock import Clock, Timer
-from piod.errors import BadRequest, BusError, DeviceMissing, LeaseTaken
+from piod.errors import BadRequest, BusError, DeviceMissing, LeaseTaken, PiodError
 from piod.events import PwmChanged
 from piod.hw.ports import PwmPort
 
@@ -93,7 +93,15 @@ class SetDuty(Message["PwmBus", None]):
 
 @dataclass(frozen=True)
 class ReleasePwm(Message["PwmBus", bool]):
-    """Give a lease back; answered when the output is off: whether it was at the first attempt."""
+    """Give a lease back; answered after the first attempt: whether the output is off."""
+
+    lease: PwmLease
+
+
+@dataclass(frozen=True)
+class AwaitOff(Message["PwmBus", None]):
+    """Answered when the output of a lease that was given back is off; refused while the bus
+    is not open."""
 
     lease: PwmLease
 
@@ -107,7 +115,15 @@ class Revoke(Message["PwmBus", None]):
 
 
 PwmMessage = (
-    LeasePwm | SetDuty | ReleasePwm | AllReleased | Revoke | RevokeAll | BusState | FindHang
+    LeasePwm
+    | SetDuty
+    | ReleasePwm
+    | AwaitOff
+    | AllReleased
+    | Revoke
+    | RevokeAll
+    | BusState
+    | FindHang
 )
 
 
@@ -119,6 +135,14 @@ class _Lent:
     duty_percent: float = 0.0
     off_time: Timer | None = None
     """When the bus looks after an output whose off-time has come."""
+
+
+@dataclass(frozen=True)
+class _GoingOff:
+    owner: str
+    tried: asyncio.Future[bool]
+    """The first attempt: whether the hardware confirmed it."""
+    off: asyncio.Future[None]
 
 
 class PwmBus(Actor[PwmMessage], OutputBus):
@@ -133,7 +157,7 @@ class PwmBus(Actor[PwmMessage], OutputBus):
         self._lent: dict[int, _Lent] = {}
         self._lives: set[Life] = set()
         """Those that call back at their end: once, however often they lease."""
-        self._going_off: dict[int, tuple[str, asyncio.Future[bool]]] = {}
+        self._going_off: dict[int, _GoingOff] = {}
         self._published: dict[int, float] | None = None
         self._numbers = itertools.count(1)
 
@@ -152,6 +176,10 @@ class PwmBus(Actor[PwmMessage], OutputBus):
                 return None
             case ReleasePwm(lease):
                 return self._take_back(lease)
+            case AwaitOff(lease):
+                self._opening.check()
+                going = self._going_off.get(lease.pin)
+                return None if going is None else going.off
             case AllReleased(owner):
                 return self.later(self._all_off(owner))
             case Revoke(reason, pin):
@@ -165,7 +193,7 @@ class PwmBus(Actor[PwmMessage], OutputBus):
                 return BusReport(
                     None if problem is None else problem.message,
                     {f"GPIO {pin}": lent.lease.owner for pin, lent in self._lent.items()},
-                    {f"GPIO {pin}": owner for pin, (owner, _) in self._going_off.items()},
+                    {f"GPIO {pin}": going.owner for pin, going in self._going_off.items()},
                 )
             case FindHang():
                 return self.later(self._find_hang())
@@ -197,7 +225,7 @@ class PwmBus(Actor[PwmMessage], OutputBus):
                 remediation=f"Stop {taken.lease.owner} first.",
             )
         if request.pin in self._going_off:
-            owner, _ = self._going_off[request.pin]
+            owner = self._going_off[request.pin].owner
             raise BusError(
                 f"PWM output GPIO {request.pin} of {owner} could not be turned off yet",
                 remediation="Check the HAT; piod keeps trying to turn it off.",
@@ -247,7 +275,7 @@ class PwmBus(Actor[PwmMessage], OutputBus):
         def is_due() -> bool:
             return lent is self._lent.get(lent.lease.pin) and lent.off_time is off_time
 
-        if await self._insist_on_off(lent.lease, is_due) is not None and is_due():
+        if await self._insist_on_off(lent.lease, is_due) and is_due():
             lent.duty_percent, lent.off_time = 0.0, None
             self._publish()
 
@@ -265,7 +293,7 @@ class PwmBus(Actor[PwmMessage], OutputBus):
     def _take_back(self, lease: PwmLease) -> asyncio.Future[bool] | bool:
         self._end_lease(lease)
         going = self._going_off.get(lease.pin)
-        return True if going is None else going[1]
+        return True if going is None else going.tried
 
     def _end_lease(self, lease: PwmLease) -> None:
         """End a lease: off at once, then until the hardware confirms it."""
@@ -277,18 +305,21 @@ class PwmBus(Actor[PwmMessage], OutputBus):
         del self._lent[lease.pin]
         if self.life.ended:
             return  # _cut_everything did it; nobody is left to confirm to
-        off: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._going_off[lease.pin] = (lease.owner, off)
-        self.spawn(self._turn_off(lease, off))
+        loop = asyncio.get_running_loop()
+        going = _GoingOff(lease.owner, loop.create_future(), loop.create_future())
+        self._going_off[lease.pin] = going
+        self.spawn(self._turn_off(lease, going))
 
-    async def _turn_off(self, lease: PwmLease, off: asyncio.Future[bool]) -> None:
-        at_once = await self._insist_on_off(lease, lambda: True)
+    async def _turn_off(self, lease: PwmLease, going: _GoingOff) -> None:
+        await self._insist_on_off(lease, lambda: True, going.tried)
         del self._going_off[lease.pin]
-        off.set_result(at_once is True)
+        going.off.set_result(None)
         self._publish()
 
-    async def _insist_on_off(self, lease: PwmLease, is_due: Callable[[], bool]) -> bool | None:
-        """Turn it off, again and again; whether it was at once. None: it is not due any more."""
+    async def _insist_on_off(
+        self, lease: PwmLease, is_due: Callable[[], bool], tried: asyncio.Future[bool] | None = None
+    ) -> bool:
+        """Turn it off, again and again; False: it is not due any more."""
         complained = False
         while is_due():
             try:
@@ -302,15 +333,19 @@ class PwmBus(Actor[PwmMessage], OutputBus):
                         error.message,
                     )
                 complained = True
+                if tried is not None and not tried.done():
+                    tried.set_result(False)
                 await asyncio.sleep(OFF_RETRY_S)
                 continue
             if complained:
                 log.warning("PWM output GPIO %d of %s is off now", lease.pin, lease.owner)
-            return not complained
-        return None
+            if tried is not None and not tried.done():
+                tried.set_result(True)
+            return True
+        return False
 
     async def _all_off(self, owner: str) -> None:
-        waits = [off for name, off in self._going_off.values() if name == owner]
+        waits = [going.off for going in self._going_off.values() if going.owner == owner]
         if waits:
             await asyncio.wait(waits)
 
@@ -364,5 +399,17 @@ class LeasedPwm:
         await self._bus.ask(SetDuty(self._lease, duty_percent, off_after_s), timeout=ASK_TIMEOUT_S)
 
     async def release(self) -> bool:
-        """See :meth:`piod.jobs.job.PwmOutput.release`."""
+        """See :meth:`piod.jobs.unit.PwmOutput.release`."""
         return await self._bus.ask(ReleasePwm(self._lease), timeout=ASK_TIMEOUT_S)
+
+    async def off(self) -> None:
+        """See :meth:`piod.jobs.unit.PwmOutput.off`."""
+        while True:
+            try:
+                await self._bus.ask(AwaitOff(self._lease), timeout=ASK_TIMEOUT_S)
+            except AskTimeout:
+                continue
+            except PiodError:  # the bus restarts, or looks for its device
+                await asyncio.sleep(OFF_RETRY_S)
+            else:
+                return

@@ -8,6 +8,7 @@ can be taken again; a finished session stays as it is.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
@@ -100,9 +101,9 @@ async def advance(
     action = next((each for each in step.actions if each.name == chosen), None)
     if action is not None:
         next_id = await action.take(turn)
-    elif step.actions and isinstance(chosen, str) and chosen:
+    elif step.actions and chosen not in (None, ""):
         known = ", ".join(each.name for each in step.actions)
-        raise BadRequest(f"{ACTION} must be one of {known}, got {chosen[:80]!r}")
+        raise BadRequest(f"{ACTION} must be one of {known}, got {reprlib.repr(chosen)}")
     else:
         data.update(read_inputs(step.fields_now(turn), inputs))
         next_id = await step.take(turn)

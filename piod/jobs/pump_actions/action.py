@@ -9,15 +9,34 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import ClassVar
 
+from piod.errors import BadRequest
 from piod.jobs.job import Job, Option, Options, Unit
 from piod.restarts import NEVER
 
 ANSWERED_S = 0.1
 """In which whoever woke it gets the answer, before it ends."""
 
-SOURCE = Option("source_of_event", "text", "who asks for it, for the history")
+LONGEST_SOURCE = 200
+"""Characters."""
+
+
+@dataclass(frozen=True)
+class _Source(Option):
+    """A short text."""
+
+    def parse(self, value: object) -> OptionValue:
+        text = super().parse(value)
+        if isinstance(text, str) and len(text) > LONGEST_SOURCE:
+            raise BadRequest(
+                f"option {self.name} must be {LONGEST_SOURCE} characters at most, got {len(text)}"
+            )
+        return text
+
+
+SOURCE = _Source("source_of_event", "text", "who asks for it, for the history")
 
 
 class PumpAction(Job):
