@@ -286,6 +286,8 @@ async def build(
                 now_unix_s=clock.time(),
                 running_jobs=hub.running_jobs,
                 model_name=None if model.key is None else model.key[0],
+                pwm_channels=frozenset(wiring.pwm_pins) - {wiring.heater_pwm_channel},
+                adc_signals=frozenset(wiring.adc),
             )
 
         async def power_off(reason: str) -> None:

@@ -152,6 +152,8 @@ class SessionBench:
 
     async def exists(self, artifact_type: type[Artifact], device: str, name: str) -> bool:
         store = self._store(issubclass(artifact_type, FusedEstimator))
+        if f"{store.kind}/{device}/{name}" in self.saves:
+            return False  # it is this session's own
         path = store.path_of(device, name)
         with store.hold():
             return await asyncio.to_thread(path.exists)

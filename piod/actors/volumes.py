@@ -1,8 +1,9 @@
 """The ledger of volumes: what is in the vial, for every experiment, and who may add to it.
 
 Messages: :class:`LookAtVolumes`, :class:`LookForRoom`, :class:`LookForDoubt`,
-:class:`CheckDose`, :class:`AdmitDose`, :class:`FinishDose`, :class:`StillOn`,
-:class:`ChangeVolumes`, :class:`Unconfirm`. Jobs use :mod:`.experiment_liquids`, which sends them.
+:class:`LookForDoses`, :class:`CheckDose`, :class:`AdmitDose`, :class:`FinishDose`,
+:class:`StillOn`, :class:`ChangeVolumes`, :class:`Unconfirm`. Jobs use
+:mod:`.experiment_liquids`, which sends them.
 
 A dose is admitted in memory at once, so that two at a time are counted together, and the
 answer is given when the intent is on disk. When it is finished, or the life of its owner
@@ -47,7 +48,7 @@ OFF_WITHIN_S = 0.2
 RECENT_DOSES = 1000
 """Doses that are over and still known in memory, for asks that come again."""
 
-STUCK_AFTER_S = 2.0
+STUCK_AFTER_S = 1.5
 """Wall time in which a pump that refused to go off may still do so as if nothing had been."""
 
 OF_THE_VIAL = frozenset(("current_volume_ml", "efflux_tube_volume_ml"))
@@ -80,6 +81,11 @@ class LookForRoom(Message["VolumeLedger", float]):
 @dataclass(frozen=True)
 class LookForDoubt(Message["VolumeLedger", str | None]):
     """Why nothing may be added to the vial, whatever the experiment; None: no doubt."""
+
+
+@dataclass(frozen=True)
+class LookForDoses(Message["VolumeLedger", tuple[str, ...]]):
+    """Who pumps now, whatever the experiment, such as ``add_media (CLI)``."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +155,7 @@ VolumesMessage = (
     LookAtVolumes
     | LookForRoom
     | LookForDoubt
+    | LookForDoses
     | CheckDose
     | AdmitDose
     | FinishDose
@@ -223,6 +230,9 @@ class VolumeLedger(Actor[VolumesMessage]):
                 return self._vial.room_ml(experiment, self._max_fill_ml)
             case LookForDoubt():
                 return self._vial.last_doubt
+            case LookForDoses():
+                rows = [admitted.row for admitted in self._admitted.values()]
+                return tuple(f"{EVENTS[cast(PumpRole, row.role)]} ({row.source})" for row in rows)
             case CheckDose(experiment, role, planned):
                 self._vial.check(role, experiment, planned, self._max_fill_ml)
                 return None

@@ -8,13 +8,19 @@ from aiohttp import web
 
 from piod.actors.actor import Ref
 from piod.actors.bioreactor import OLDER_NAMES, VARIABLES, variables
-from piod.actors.volumes import LEDGER_TIMEOUT_S, ChangeVolumes, LookAtVolumes, VolumeLedger
+from piod.actors.volumes import (
+    LEDGER_TIMEOUT_S,
+    ChangeVolumes,
+    LookAtVolumes,
+    LookForDoses,
+    VolumeLedger,
+)
 from piod.errors import BadRequest
 from piod.http.answers import json_answer
 from piod.http.decode import Decoded, Object, StrictNumber, StrictText, decode_json, plain_text
 from piod.jobs.liquids import Volumes
 
-VOLUMES_EXAMPLE = {
+VOLUMES_EXAMPLE: dict[str, object] = {
     "values": {
         "current_volume_ml": 14.0,
         "efflux_tube_volume_ml": 14.0,
@@ -25,6 +31,7 @@ VOLUMES_EXAMPLE = {
     },
     "range_ml": {"lowest": 14.0, "highest": 14.06},
     "doubt": None,
+    "doses_under_way": [],
 }
 
 
@@ -54,7 +61,8 @@ class BioreactorHandlers:
     async def look(self, request: web.Request) -> web.Response:
         """The variables of one experiment, and how sure they are."""
         message = LookAtVolumes(_experiment(request))
-        return json_answer(_answer(await self._volumes.ask(message, timeout=LEDGER_TIMEOUT_S)))
+        volumes = await self._volumes.ask(message, timeout=LEDGER_TIMEOUT_S)
+        return json_answer(await self._answer(volumes))
 
     async def change(self, request: web.Request) -> web.Response:
         """Set variables, all or none."""
@@ -66,16 +74,17 @@ class BioreactorHandlers:
             raise BadRequest("values must name at least one variable")
         message = ChangeVolumes(experiment, values)
         changed = await self._volumes.ask(message, timeout=LEDGER_TIMEOUT_S)
-        return json_answer({"status": "success", **_answer(changed)})
+        return json_answer({"status": "success", **await self._answer(changed)})
+
+    async def _answer(self, volumes: Volumes) -> dict[str, object]:
+        doses = await self._volumes.ask(LookForDoses(), timeout=LEDGER_TIMEOUT_S)
+        return {
+            "values": variables(volumes),
+            "range_ml": {"lowest": volumes.lowest_ml, "highest": volumes.highest_ml},
+            "doubt": volumes.doubt,
+            "doses_under_way": list(doses),
+        }
 
 
 def _experiment(request: web.Request) -> str:
     return plain_text(request.match_info["experiment"], "experiment")
-
-
-def _answer(volumes: Volumes) -> dict[str, object]:
-    return {
-        "values": variables(volumes),
-        "range_ml": {"lowest": volumes.lowest_ml, "highest": volumes.highest_ml},
-        "doubt": volumes.doubt,
-    }

@@ -556,6 +556,59 @@ async def test_changes_are_taken_over_all_or_none(one: Bench) -> None:
     assert after == replace(before, efflux_tube_volume_ml=13, alt_media_fraction=0.5)
 
 
+async def test_the_efflux_tube_that_was_told_is_that_of_the_next_experiment(
+    tmp_path: Path, clock
+) -> None:
+    async def tube(it: Bench, experiment: str) -> float:
+        return (await it.volumes(experiment)).efflux_tube_volume_ml
+
+    async with bench(tmp_path, clock) as it:
+        await pumped(it.job("old"), "media", exact, 1)
+        await it.job("told").change({"efflux_tube_volume_ml": 17})
+        assert await tube(it, "new") == 17
+        assert await tube(it, "old") == 17  # nobody had told that of the old one
+    async with bench(tmp_path, clock) as it:
+        await it.job("new").change({"current_volume_ml": 17.5})
+        await pumped(it.job("new"), "waste", exact, 300)
+        assert spread(await it.volumes("new")) == (17, 17, 17)
+    async with bench(tmp_path, clock) as it:
+        assert await tube(it, "another") == 17
+        await it.job("another").change({"efflux_tube_volume_ml": 13})
+        assert (await tube(it, "told"), await tube(it, "new")) == (17, 13)
+        assert (await it.volumes("another")).highest_ml == 17  # it is the same vial
+
+
+async def test_without_a_persons_word_the_tube_is_that_of_the_configuration(
+    tmp_path: Path, clock
+) -> None:
+    async with bench(tmp_path, clock) as it:
+        await pumped(it.job("old"), "media", exact, 1)
+    config = config_of(tmp_path, "[bioreactor]\nefflux_tube_volume_ml=15\n")
+    async with bench(tmp_path, clock, config) as it:
+        assert (await it.volumes("new")).efflux_tube_volume_ml == 15
+        assert (await it.volumes("old")).efflux_tube_volume_ml == 14
+
+
+async def test_a_tube_that_ends_at_the_maximum_is_refused(one: Bench) -> None:
+    for name in ("efflux_tube_volume_ml", "max_working_volume_ml"):
+        with pytest.raises(BadRequest, match=f"{name} must be below 18"):
+            await one.job().change({name: 18})
+    await one.job().change({"efflux_tube_volume_ml": 17.9})
+    values = {"max_working_volume_ml": 13, "efflux_tube_volume_ml": 12}
+    with pytest.raises(BadRequest, match="max_working_volume_ml is an older name of efflux"):
+        await one.job().change(values)
+
+
+async def test_a_tube_that_the_disk_refuses_is_not_told(tmp_path: Path, clock) -> None:
+    async with bench(tmp_path, clock, store=FullDisk) as it:
+        it.store.full = True
+        with pytest.raises(StorageFull):
+            await it.job().change({"efflux_tube_volume_ml": 17})
+        it.store.full = False
+        assert (await it.volumes()).efflux_tube_volume_ml == 14
+        assert (await it.volumes("new")).efflux_tube_volume_ml == 14
+
+
 async def test_the_volume_is_not_set_while_a_pump_runs(one: Bench) -> None:
     dose = await one.job().admit("media", exact, 10, "test")
     for name in ("current_volume_ml", "efflux_tube_volume_ml", "max_working_volume_ml"):

@@ -14,7 +14,7 @@ from piod.calibrations.protocols import CalibrationProtocol
 from piod.calibrations.protocols.engine import advance, begin, render
 from piod.calibrations.protocols.turn import Artifact, Facts, Routine
 from piod.config import ConfigFiles
-from piod.errors import BadRequest, NotFound, PiodError
+from piod.errors import BadRequest, Conflict, NotFound, PiodError, StorageFull
 from piod.storage.sessions import SessionRow
 
 Q = TypeVar("Q")
@@ -74,6 +74,10 @@ class Played:
         self.hardware = hardware
         self.cluster = cluster or PlayedCluster({"pio01": {}})
         self.saved: dict[tuple[str, str], Artifact] = {}
+        self.others: Mapping[tuple[str, str], Artifact] = {}
+        """What others have saved."""
+        self.full: str | None = None
+        """The device for which the disk is full."""
         self.asked: list[Any] = []
         """What was asked of the hardware."""
         self.row: SessionRow = begin(protocol, device, "s1", facts)
@@ -88,12 +92,15 @@ class Played:
         return answer  # type: ignore[no-any-return] # the test knows what the routine gives
 
     async def exists(self, artifact_type: type[Artifact], device: str, name: str) -> bool:
-        return (device, name) in self.saved
+        return (device, name) in self.others and (device, name) not in self.saved
 
     async def save(self, artifact: Artifact, device: str, *, may_replace: bool) -> str:
         fused = isinstance(artifact, FusedEstimator)
         name = artifact.estimator_name if fused else artifact.calibration_name
-        assert may_replace or (device, name) not in self.saved
+        if not may_replace and await self.exists(type(artifact), device, name):
+            raise Conflict(f"there is {name} of {device}")
+        if device == self.full:
+            raise StorageFull("the disk is full")
         self.saved[device, name] = artifact
         return f"/{device}/{name}.yaml"
 

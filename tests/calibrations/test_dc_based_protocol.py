@@ -63,7 +63,7 @@ async def test_a_name_that_is_taken_is_counted_on_before_the_sweep(tmp_path: Pat
     first = session(tmp_path, swept())
     await first.walk({}, "complete")
     second = session(tmp_path, NotTurning("no turn"), swept())
-    second.saved = first.saved
+    second.others = first.saved
     await second.go()
     with pytest.raises(NotTurning):
         await second.go()

@@ -98,7 +98,7 @@ async def test_a_name_that_any_of_the_devices_has_is_asked_about(tmp_path: Path)
     first, seen = session(tmp_path, "od45", TWO)
     await standards(first, seen, 1.0, 0.5)
     await blank(first, seen)
-    one.saved = first.saved
+    one.others = first.saved
     await one.go()
     assert await one.go(calibration_name="mine") == "name_overwrite_confirm"
     assert await one.go(overwrite=False) == "name_input"

@@ -59,6 +59,7 @@ async def test_a_fresh_experiment_has_all_six_variables(unit: Unit) -> None:
         "values": VALUES,
         "range_ml": {"lowest": 14, "highest": 14},
         "doubt": None,
+        "doses_under_way": [],
     }
 
 

@@ -31,6 +31,7 @@ USUAL_INPUTS: dict[str, dict[str, object]] = {
     "prime_pump_duration": {"prime_duration_s": 5},
     "tracer_volume": {"volume_ml": 0.1},
     "test_volume": {"volume_ml": 0.5},
+    "confirm_fit": {"keep": True},
 }
 WRONG_INPUTS: dict[str, list[tuple[dict[str, object], str]]] = {
     "name_input": [
@@ -392,6 +393,7 @@ async def test_a_disk_that_fails_at_the_last_step_loses_and_doubles_nothing(
         step_id = answer["step"]["step_id"]
         answer = await advance(unit, session_id, **USUAL_INPUTS.get(step_id, {}))
     await advance(unit, session_id)  # the last run
+    await advance(unit, session_id, volume_ml=0.5)
     put, failures = Sessions.put, ["once"]
 
     async def fail_when_complete(self: Sessions, row: Any) -> None:
@@ -401,12 +403,12 @@ async def test_a_disk_that_fails_at_the_last_step_loses_and_doubles_nothing(
         await put(self, row)
 
     monkeypatch.setattr(Sessions, "put", fail_when_complete)
-    status, _ = await post(unit, session_id, volume_ml=0.5)
+    status, _ = await post(unit, session_id, keep=True)
     assert status >= 500
     folder = unit.data_dir / "storage" / "calibrations" / "media_pump"
     assert [path.name for path in folder.iterdir()] == ["mine.yaml"]
-    assert (await shown(unit, session_id))["step"]["step_id"] == "test_volume"
-    answer = await advance(unit, session_id, volume_ml=0.5)
+    assert (await shown(unit, session_id))["step"]["step_id"] == "confirm_fit"
+    answer = await advance(unit, session_id, keep=True)
     assert answer["session"]["status"] == "complete"
     assert [path.name for path in folder.iterdir()] == ["mine.yaml"]
 
@@ -422,7 +424,8 @@ async def test_a_name_that_was_taken_meanwhile_is_not_overwritten(unit: Unit) ->
         step_id = answer["step"]["step_id"]
         answer = await advance(unit, second, **USUAL_INPUTS.get(step_id, {}))
     await advance(unit, second)
-    assert_refusal(await post(unit, second, volume_ml=0.7), 409, "'mine'")
+    await advance(unit, second, volume_ml=0.7)
+    assert_refusal(await post(unit, second, keep=True), 409, "'mine'")
     assert file.read_text() == text
 
 

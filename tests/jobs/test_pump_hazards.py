@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 
+from piod.actors import volumes as ledger_of_volumes
 from piod.actors.buses.bus import BusState, RevokeAll
 from piod.actors.buses.pwm import Revoke
 from piod.actors.jobs import Run
 from piod.actors.resume import RunRequest
+from piod.actors.volumes import LookForRoom, VolumeLedger
 from piod.clock import SimulatedClock
 from piod.errors import OverflowRefused, StorageFull
 from piod.events import PwmChanged
@@ -38,6 +40,7 @@ from tests.jobs.pump_bench import (
     EXPERIMENT,
     MAX_FILL_ML,
     PINS,
+    RUN,
     VIAL,
     Doses,
     bench,
@@ -414,6 +417,117 @@ async def test_an_output_that_refuses_to_go_off_is_counted_for_as_long_as_it_was
     assert now["cumulative_media_added_ml"] >= 0.97 * 3.9 * flow_rate(unit, "media")
 
 
+async def until_ended(unit: Unit, job_id: str) -> None:
+    """In real time: a refusing output is waited for in real time."""
+    for _ in range(500):
+        if not (await row(unit, job_id))["is_running"]:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it does not end")
+
+
+@pytest.mark.parametrize("role", ["media", pytest.param("waste", marks=pytest.mark.long)])
+async def test_while_a_pump_cannot_be_turned_off_nothing_is_added_and_a_doubt_stays(
+    unit: Unit, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_of_volumes, "STUCK_AFTER_S", 0.1)
+    await calibrate_all(unit)
+    job_id = await pump(unit, "add_media" if role == "media" else "remove_waste", duration=2)
+    await unit.clock.sleep(1)
+    fault = unit.board.faults.add("bus_error", bus="pwm", pin=PINS[role])
+    await unit.request("POST", "/unit_api/jobs/stop", {"job_id": job_id})
+    for _ in range(200):  # at the first refusal, not only when it is clear that it is stuck
+        if (await volumes(unit))["doubt"]:
+            break
+        await asyncio.sleep(0.01)
+    status, answer = await refused(unit, "add_alt_media", ml=0.1)
+    assert status == 409
+    assert "cannot be turned off" in answer["error"]
+    await until_ended(unit, job_id)
+    await unit.clock.sleep(30)
+    assert duty(unit, role) == 100
+    now = await volumes(unit)
+    assert "cannot be turned off" in now["doubt"]
+    assert now["lowest"] <= in_vial_ml(unit) <= now["highest"]
+    path = f"/unit_api/bioreactor/experiments/{EXPERIMENT}"
+    status, answer = await unit.request("PATCH", path, {"values": {"current_volume_ml": 15}})
+    assert status == 409, answer
+    unit.board.faults.remove(fault.id)
+    for _ in range(200):
+        if duties(unit) == ALL_OFF and "could not" in str((await volumes(unit))["doubt"]):
+            break
+        await asyncio.sleep(0.01)
+    now = await volumes(unit)
+    assert now["lowest"] <= in_vial_ml(unit) <= now["highest"] <= 20
+    assert "could not be turned off for" in now["doubt"]
+    assert (await refused(unit, "add_media", ml=0.1))[0] == 409
+    ml = in_vial_ml(unit)
+    status, _ = await unit.request("PATCH", path, {"values": {"current_volume_ml": ml}})
+    assert (status, (await volumes(unit))["doubt"]) == (200, None)
+
+
+@pytest.mark.parametrize("within_s", [60.0, 2.0])
+async def test_waste_counts_only_until_the_event_loop_was_last_seen_alive(
+    unit: Unit, within_s: float
+) -> None:
+    """The guard has turned the pump off meanwhile, before or after its off-time."""
+    await calibrate_all(unit)
+    await pump(unit, "add_media", ml=2.5)
+    await idle(unit)
+    await pump(unit, "remove_waste", duration=3 + within_s)
+    await unit.clock.sleep(3)
+    unit.board.pwm.cut(PINS["waste"])
+    unit.clock._now += 20  # what a loop that hangs finds when it goes on
+    if within_s > 20:
+        await unit.daemon.pwm.ask(RevokeAll("the daemon hung"), timeout=5)
+    await idle(unit)
+    now = await volumes(unit)
+    assert now["lowest"] <= in_vial_ml(unit) <= now["highest"]
+
+
+async def test_a_ledger_that_crashes_lets_nobody_confirm_what_still_flows(
+    unit: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await calibrate_all(unit)
+    path = f"/unit_api/bioreactor/experiments/{EXPERIMENT}"
+    job_id = await pump(unit, "add_media", duration=25)
+    await unit.clock.sleep(2)
+    assert (await unit.get(path))["doses_under_way"] == ["add_media (CLI)"]
+    receive = VolumeLedger.receive
+
+    async def crash(ledger: VolumeLedger, message: Any) -> object:
+        if isinstance(message, LookForRoom):
+            raise RuntimeError("a bug")
+        return await receive(ledger, message)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VolumeLedger, "receive", crash)
+        assert (await refused(unit, "add_alt_media", continuously=True))[0] == 503
+    await unit.clock.sleep(1)
+    assert duty(unit, "media") == 100
+    told = {"values": {"current_volume_ml": 15}}
+    status, answer = await unit.request("PATCH", path, told)
+    assert (status, "may be pumping" in answer["error"]) == (409, True)
+    await pump(unit, "remove_waste", duration=20)
+    await unit.clock.sleep(21)
+    now = await volumes(unit)
+    assert now["doubt"] is not None, "waste does not make up for what flows still"
+    await until_over(unit, job_id)
+    now = await volumes(unit)
+    assert now["lowest"] <= in_vial_ml(unit) <= now["highest"]
+    assert now["doubt"] is not None
+    assert (await unit.request("PATCH", path, told))[0] == 200
+    assert (await volumes(unit))["doubt"] is None
+
+
+async def until_over(unit: Unit, job_id: str) -> None:
+    for _ in range(100):
+        if not (await row(unit, job_id))["is_running"]:
+            return
+        await unit.clock.sleep(0.5)
+    raise AssertionError("it runs for ever")
+
+
 async def test_an_output_that_refuses_to_go_on_fails_the_action_and_counts_nothing(
     unit: Unit,
 ) -> None:
@@ -481,6 +595,73 @@ async def test_an_intercept_is_counted_once_in_each_run_however_long(unit: Unit)
     now = await volumes(unit)
     assert now["cumulative_waste_removed_ml"] == pytest.approx(expected_ml)
     assert sum(one.value for one in taken) == pytest.approx(expected_ml)
+
+
+async def test_a_circulation_counts_the_intercept_of_each_pulse(unit: Unit) -> None:
+    await calibrate_all(unit)
+    await calibrate(unit, "media", [flow_rate(unit, "media"), 0.05])
+    job_id = await pump(unit, "circulate_media", duration=120)
+    await idle(unit)
+    assert (await row(unit, job_id))["state"] == "disconnected"
+    now = await volumes(unit)
+    assert 0 < now["cumulative_media_added_ml"] < now["cumulative_waste_removed_ml"]
+    assert now["highest"] < 16
+
+
+async def test_small_doses_by_points_that_are_a_little_off_do_not_flood(unit: Unit) -> None:
+    """The two points of the line are 2.5 % off: its intercept takes a third of a small dose."""
+    rate = flow_rate(unit, "media")
+    low_ml, high_ml = 0.975 * rate * 9.95, 1.025 * rate * 29.95
+    slope = (high_ml - low_ml) / 20
+    recorded = f"{{x: [10, 30], y: [{low_ml}, {high_ml}]}}"
+    await calibrate(unit, "media", [slope, low_ml - 10 * slope], recorded=recorded)
+    steps = {"media" + "_" * number: 0.05 + 1e-6 * number for number in range(60)}
+    for _ in range(3):
+        body = {"options": steps, "env": {"EXPERIMENT": EXPERIMENT}}
+        await unit.request("POST", f"{RUN}/pumps", body)  # a sequence that is too long is refused
+        await idle(unit)
+        steps = dict(list(steps.items())[: len(steps) // 2])
+    now = await volumes(unit)
+    assert now["current_volume_ml"] > 15
+    assert now["lowest"] <= in_vial_ml(unit) <= now["highest"] < MAX_FILL_ML
+
+
+async def test_the_readings_add_up_also_when_the_disk_refuses_the_fact(
+    unit: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await calibrate_all(unit)
+    with Doses(unit) as doses:
+        await pump(unit, "add_media", duration=10)
+        await unit.clock.sleep(1)
+
+        async def refuse(*rows: object, **more: object) -> None:
+            raise StorageFull("the disk is full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(VolumeStore, "keep", refuse)
+            await unit.post("/unit_api/jobs/stop", {"job_name": "add_media"})
+            await idle(unit)
+        counted_ml = (await volumes(unit))["cumulative_media_added_ml"]
+        assert sum(one.value for one in await doses.taken()) == pytest.approx(counted_ml)
+
+
+async def test_a_refused_run_does_not_change_the_model(unit: Unit) -> None:
+    status, _ = await unit.request(
+        "POST",
+        f"{RUN}/add_media",
+        {
+            "options": {"duration": 5000},
+            "env": {"MODEL_NAME": "pioreactor_40ml", "MODEL_VERSION": "1.5"},
+        },
+    )
+    assert status == 400
+    status, answer = await refused(unit, "add_media", duration=60)
+    assert (status, "stay below 18 mL" in answer["error"]) == (400, True)
+
+
+async def test_the_name_of_a_source_is_short(unit: Unit) -> None:
+    status, answer = await refused(unit, "add_media", duration=1, source_of_event="x" * 201)
+    assert (status, "200 characters at most" in answer["error"]) == (400, True)
 
 
 async def test_less_than_the_intercept_cannot_be_pumped(unit: Unit) -> None:

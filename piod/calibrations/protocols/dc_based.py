@@ -2,8 +2,9 @@
 
 The unit does it alone, in about a minute: it sweeps duty cycles down, up and down again and
 counts the turns. The curve from duty cycle to RPM is what ``stirring`` starts from. A sweep that
-makes no curve is refused at the step that ran it, and can be run again there. Source: handbook
-unit-api §4.5.
+makes no curve is refused at the step that ran it, and can be run again there. One that makes a
+doubtful curve, such as after points without RPM, is shown at ``confirm_fit`` before it is saved:
+it may be kept, or swept again; a good sweep never leads there. Source: handbook unit-api §4.5.
 """
 
 from __future__ import annotations
@@ -12,18 +13,27 @@ from itertools import count
 
 from piod.calibrations.charts import Series, chart
 from piod.calibrations.devices import STIRRING
-from piod.calibrations.fits import spline_auto
-from piod.calibrations.protocols.protocol import CalibrationProtocol, NotNow, refuse_while_running
+from piod.calibrations.fits import Fit, spline_auto
+from piod.calibrations.protocols.inputs import YesNo
+from piod.calibrations.protocols.protocol import (
+    CalibrationProtocol,
+    NotNow,
+    pwm_channel,
+    refuse_while_running,
+)
 from piod.calibrations.protocols.steps import Step, image
-from piod.calibrations.protocols.turn import Data, Facts, Turn
+from piod.calibrations.protocols.turn import Data, Facts, Turn, View
 from piod.calibrations.records import RecordedData, StirringCalibration
 from piod.calibrations.verdicts import (
+    Verdict,
     judge_outliers,
     judge_rising,
     judge_sweep,
     refuse_blocking,
+    told,
 )
 from piod.errors import ConfigurationError
+from piod.events import JsonValue
 from piod.jobs.calibrating import aux_voltage, stirring_sweep
 from piod.jobs.calibrating.aux_voltage import AuxVoltage
 from piod.jobs.calibrating.stirring_sweep import StirringSweep
@@ -33,54 +43,95 @@ TURNING = image("stirring.svg", "A vial in the reactor, its stir bar turning")
 
 
 async def settle_name(turn: Turn) -> str:
-    """Once, and before the sweep: the calibration of a step that is repeated has one name."""
-    base = f"stirring-calibration-{turn.facts.now:%Y-%m-%d_%H-%M}"
-    name = base
-    for number in count(2):
-        if not await turn.exists(StirringCalibration, turn.device, name):
-            break
-        name = f"{base}-{number}"
-    turn.data["calibration_name"] = name
+    """The name by the time; whether it is taken is seen when the curve is saved."""
+    turn.data["calibration_name"] = f"stirring-calibration-{turn.facts.now:%Y-%m-%d_%H-%M}"
     return "run_calibration"
 
 
 async def sweep(turn: Turn) -> str:
-    """Sweep, fit, save, complete."""
+    """Sweep and fit; then save, unless there are doubts."""
     swept = await turn.run(
         stirring_sweep.run, StirringSweep(_end(turn, "min_dc"), _end(turn, "max_dc"))
     )
-    still = swept.still_percent
-    verdicts = judge_sweep((*swept.duty_percent, *still), (*swept.rpm, *(0.0 for _ in still)))
+    turn.data["duty_percent"] = list[JsonValue](swept.duty_percent)
+    turn.data["rpm"] = list[JsonValue](swept.rpm)
+    turn.data["still_percent"] = list[JsonValue](swept.still_percent)
+    turn.data["pwm_hz"] = swept.pwm_hz
+    refuse_blocking(judge_points(turn))
+    verdicts = judge(turn)
     refuse_blocking(verdicts)
-    fit = spline_auto(swept.duty_percent, swept.rpm)
-    verdicts += judge_rising(fit, "%", "RPM", blocks=True)
-    refuse_blocking(verdicts)
-    verdicts += judge_outliers(fit, "%", "RPM")
     rail = await turn.run(aux_voltage.run, AuxVoltage())
+    turn.data["voltage"], turn.data["voltage_doubt"] = rail.volts, rail.doubt
+    return "confirm_fit" if verdicts else await finish(turn)
+
+
+async def confirm(turn: Turn) -> str:
+    return await finish(turn) if turn.flag("keep") else "run_calibration"
+
+
+async def finish(turn: Turn) -> str:
+    """Save, complete."""
+    fit, doubt = fitted(turn), turn.data["voltage_doubt"]
     calibration = StirringCalibration(
-        calibration_name=turn.text("calibration_name"),
+        calibration_name=await free_name(turn),
         calibrated_on_pioreactor_unit=turn.facts.unit_name,
         created_at=turn.facts.now,
         curve_data_=fit.curve,
         x=StirringCalibration.default_x,
         y=StirringCalibration.default_y,
-        recorded_data=RecordedData(swept.duty_percent, swept.rpm),
+        recorded_data=RecordedData(fit.x, fit.y),
         raw={},
-        pwm_hz=swept.pwm_hz,
-        voltage=rail.volts,
+        pwm_hz=turn.number("pwm_hz"),
+        voltage=turn.number("voltage"),
     )
     link = await turn.save(calibration)
-    series = Series("measured", "Measured", fit.x, fit.y, fit.curve)
     return turn.complete(
         {
             "title": "The stirrer is calibrated",
             "calibrations": [link],
-            "chart": chart("Speed by duty cycle", "Duty cycle (%)", "RPM", [series]),
+            **drawn(turn),
             "fit": fit.view(),
-            "verdicts": [verdict.view() for verdict in verdicts],
-            "doubts": [] if rail.doubt is None else [rail.doubt],
+            "verdicts": [verdict.view() for verdict in judge(turn)],
+            "doubts": [] if doubt is None else [doubt],
         }
     )
+
+
+async def free_name(turn: Turn) -> str:
+    """That of the session, or the next by number that nobody else has taken meanwhile."""
+    base = name = turn.text("calibration_name")
+    for number in count(2):
+        if not await turn.exists(StirringCalibration, turn.device, name):
+            break
+        name = f"{base}-{number}"
+    return name
+
+
+def fitted(view: View) -> Fit:
+    """The curve through the points at which it turned. Raises UnusablePoints."""
+    return spline_auto(view.numbers("duty_percent"), view.numbers("rpm"))
+
+
+def judge_points(view: View) -> list[Verdict]:
+    """What is odd about the points, those at which it stood still among them."""
+    turning, still = view.numbers("duty_percent"), view.numbers("still_percent")
+    return judge_sweep([*turning, *still], [*view.numbers("rpm"), *(0.0 for _ in still)])
+
+
+def judge(view: View) -> list[Verdict]:
+    """What is odd about the points and the curve."""
+    fit = fitted(view)
+    return [
+        *judge_points(view),
+        *judge_rising(fit, "%", "RPM", blocks=True),
+        *judge_outliers(fit, "%", "RPM"),
+    ]
+
+
+def drawn(view: View) -> Data:
+    fit = fitted(view)
+    series = Series("measured", "Measured", fit.x, fit.y, fit.curve)
+    return {"chart": chart("Speed by duty cycle", "Duty cycle (%)", "RPM", [series])}
 
 
 def _end(turn: Turn, key: str) -> float | None:
@@ -106,11 +157,7 @@ class DcBased(CalibrationProtocol):
     @classmethod
     def start(cls, device: str, facts: Facts) -> Data:
         refuse_while_running(facts, "stirring")
-        if ROLE not in facts.config.pwm_roles():
-            raise NotNow(
-                f"no PWM channel has the role {ROLE!r}, so there is no stirrer to calibrate",
-                remediation=f"Give a channel the role in the section [PWM], such as 1={ROLE}.",
-            )
+        pwm_channel(facts, ROLE, STIRRING)
         try:
             stirring_sweep.duties(StirringSweep(), facts.config)
         except ConfigurationError as refusal:
@@ -139,5 +186,14 @@ class DcBased(CalibrationProtocol):
             "takes a little more than a minute. Leave the vial where it is meanwhile.",
             metadata={"image": TURNING, "loading_images": [TURNING]},
             then=sweep,
+        ),
+        Step(
+            "confirm_fit",
+            "form",
+            "Is this curve right?",
+            lambda view: f"{told(judge(view))}\nKeep the curve as it is, or sweep again.",
+            fields=(YesNo("keep", "Keep it", default=False),),
+            metadata=drawn,
+            then=confirm,
         ),
     )

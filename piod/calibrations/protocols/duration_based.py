@@ -2,23 +2,26 @@
 
 The person lets the pump run from water into a vessel, weighs each run, and types the volume in:
 a tracer of one second, from which the runs are planned (short, middling and long ones around
-the volumes that matter), then the runs. The line through the origin is the calibration.
-Source: handbook unit-api §4.4.
+the volumes that matter), then the runs. The line through the origin is the calibration. When
+something is odd about it, it is shown at ``confirm_fit`` before it is saved, where it may be kept
+or the last run be done again: good runs never lead there. Source: handbook unit-api §4.4.
 """
 
 from __future__ import annotations
 
 from piod.calibrations.charts import Series, chart
 from piod.calibrations.devices import PUMPS
-from piod.calibrations.fits import line_through_origin
-from piod.calibrations.protocols.inputs import Number, Numbers
-from piod.calibrations.protocols.protocol import CalibrationProtocol, NotNow
+from piod.calibrations.fits import Fit, line_through_origin
+from piod.calibrations.protocols.inputs import Number, Numbers, YesNo
+from piod.calibrations.protocols.protocol import CalibrationProtocol, pwm_channel
 from piod.calibrations.protocols.steps import Action, Step, image, name_steps
 from piod.calibrations.protocols.turn import Data, Facts, Turn, View
 from piod.calibrations.records import PumpCalibration, RecordedData
 from piod.calibrations.verdicts import (
+    Verdict,
     judge_doses,
     judge_pump_fit,
+    judge_runs,
     judge_tracer,
     refuse_blocking,
     told,
@@ -33,6 +36,7 @@ from piod.jobs.calibrating.pump_run import LONGEST_S, PumpRun, role_of
 TRACER_S = 1.0
 LEAST_ML = 0.0001
 """What any scale may show; less is a slip of the finger."""
+MOST_ML = 1000.0
 BELOW, ABOVE = 0.8, 1.1
 """The runs go from so much of the least volume wanted to so much of the greatest."""
 SHORT_RUNS, MIDDLE_RUNS, LONG_RUNS = 4, 2, 4
@@ -67,7 +71,8 @@ async def run_tracer(turn: Turn) -> str:
 
 async def plan(turn: Turn) -> str:
     targets, tracer_ml = turn.numbers("mls_to_calibrate_for"), turn.number("volume_ml")
-    refuse_blocking(judge_tracer(tracer_ml, targets, tracer_s=TRACER_S, longest_s=LONGEST_S))
+    verdicts = judge_tracer(tracer_ml, targets, tracer_s=TRACER_S, longest_s=LONGEST_S)
+    refuse_blocking(verdicts, "volume_ml")
     runs = planned_runs(targets, tracer_ml)
     turn.data["tracer_volume_ml"] = turn.data.pop("volume_ml")
     turn.data["durations_to_test"] = list[JsonValue](runs)
@@ -94,16 +99,22 @@ async def note_volume(turn: Turn) -> str:
     del turn.data["volume_ml"]
     if len(volumes) < len(turn.numbers("durations_to_test")):
         return "test_run"
-    return await finish(turn)
+    verdicts = judge(turn)
+    refuse_blocking(verdicts)
+    return "confirm_fit" if verdicts else await finish(turn)
+
+
+async def confirm(turn: Turn) -> str:
+    if turn.flag("keep"):
+        return await finish(turn)
+    turn.data["volumes_ml"] = list[JsonValue](turn.numbers("volumes_ml")[:-1])
+    return "test_run"
 
 
 async def finish(turn: Turn) -> str:
-    """Fit, save, complete."""
-    seconds, volumes = turn.numbers("durations_to_test"), turn.numbers("volumes_ml")
-    fit = line_through_origin(seconds, volumes)
-    verdicts = judge_pump_fit(fit)
-    refuse_blocking(verdicts)
-    slope = fit.parameter("slope")
+    """Save, complete."""
+    fit, verdicts = fitted(turn), judge(turn)
+    slope, seconds = fit.parameter("slope"), fit.x
     rail = await turn.run(aux_voltage.run, AuxVoltage())
     calibration = PumpCalibration(
         calibration_name=turn.text("calibration_name"),
@@ -112,7 +123,7 @@ async def finish(turn: Turn) -> str:
         curve_data_=fit.curve,
         x=PumpCalibration.default_x,
         y=PumpCalibration.default_y,
-        recorded_data=RecordedData(tuple(seconds), tuple(volumes)),
+        recorded_data=RecordedData(fit.x, fit.y),
         raw={},
         hz=turn.number("hz"),
         dc=turn.number("dc"),
@@ -134,6 +145,7 @@ async def finish(turn: Turn) -> str:
                 slope.value * min(seconds),
                 slope.value * max(seconds),
             ],
+            **measured(turn, fit),
             "fit": fit.view(),
             "verdicts": [verdict.view() for verdict in verdicts],
             "doubts": [] if rail.doubt is None else [rail.doubt],
@@ -155,22 +167,47 @@ def run_count(view: View) -> str:
     return f"Run {done + 1} of {all_runs}"
 
 
-def measured(view: View) -> Data:
-    """The chart of what was measured so far; nothing before the first run."""
+def fitted(view: View) -> Fit:
+    """The line through all runs."""
+    return line_through_origin(view.numbers("durations_to_test"), view.numbers("volumes_ml"))
+
+
+def judge(view: View) -> list[Verdict]:
+    """What is odd about all runs, the last one included, and about their line."""
+    fit = fitted(view)
+    return [*judge_last_dose(view), *judge_runs(fit.x, fit.y), *judge_pump_fit(fit)]
+
+
+def judge_last_dose(view: View) -> list[Verdict]:
+    volumes = view.numbers("volumes_ml")
+    seconds = view.numbers("durations_to_test")[: len(volumes)]
+    rate = view.number("tracer_volume_ml") / TRACER_S
+    return judge_doses(seconds, volumes, tracer_ml_per_s=rate)
+
+
+def measured(view: View, fit: Fit | None = None) -> Data:
+    """The chart of what was measured so far, and its line; nothing before the first run."""
     volumes = view.numbers("volumes_ml")
     if not volumes:
         return {}
     seconds = view.numbers("durations_to_test")[: len(volumes)]
-    series = Series("measured", "Measured", seconds, volumes)
+    curve = None if fit is None else fit.curve
+    series = Series("measured", "Measured", seconds, volumes, curve)
     return {"chart": chart("Volume by running time", "Seconds", "mL", [series])}
 
 
 def doubts(view: View) -> str:
-    """What is odd about the runs so far, while they can be done again."""
-    volumes = view.numbers("volumes_ml")
-    seconds = view.numbers("durations_to_test")[: len(volumes)]
-    rate = view.number("tracer_volume_ml") / TRACER_S
-    return told(judge_doses(seconds, volumes, tracer_ml_per_s=rate))
+    """What is odd so far, while it can be mended: of the tracer, then of the last run."""
+    if view.numbers("volumes_ml"):
+        return told(judge_last_dose(view))
+    return told(
+        judge_tracer(
+            view.number("tracer_volume_ml"),
+            view.numbers("mls_to_calibrate_for"),
+            tracer_s=TRACER_S,
+            longest_s=LONGEST_S,
+        )
+    )
 
 
 class DurationBased(CalibrationProtocol):
@@ -191,13 +228,7 @@ class DurationBased(CalibrationProtocol):
 
     @classmethod
     def start(cls, device: str, facts: Facts) -> Data:
-        role = role_of(device)
-        channel = facts.config.pwm_roles().get(role)
-        if channel is None:
-            raise NotNow(
-                f"no PWM channel has the role {role!r}, so there is no {device} to calibrate",
-                remediation=f"Give a channel the role in the section [PWM], such as 2={role}.",
-            )
+        channel = pwm_channel(facts, role_of(device), device)
         return {"channel_pump_is_configured_for": channel}
 
     steps = (
@@ -304,7 +335,7 @@ class DurationBased(CalibrationProtocol):
             "form",
             "How much was it?",
             "Weigh the water of the run, then empty and dry the vessel.",
-            fields=(Number("volume_ml", "Volume (mL)", minimum=LEAST_ML),),
+            fields=(Number("volume_ml", "Volume (mL)", minimum=LEAST_ML, maximum=MOST_ML),),
             then=plan,
         ),
         Step(
@@ -334,8 +365,21 @@ class DurationBased(CalibrationProtocol):
                 f"Weigh the water of the run of {next_duration(view):.2f} s, then empty and "
                 "dry the vessel."
             ),
-            fields=(Number("volume_ml", "Volume (mL)", minimum=LEAST_ML),),
+            fields=(Number("volume_ml", "Volume (mL)", minimum=LEAST_ML, maximum=MOST_ML),),
             metadata=measured,
             then=note_volume,
+        ),
+        Step(
+            "confirm_fit",
+            "form",
+            "Is this line right?",
+            lambda view: (
+                f"{told(judge(view))}\n"
+                "Keep the line as it is, or go back: then the last run is done again, and those "
+                "before it can be."
+            ),
+            fields=(YesNo("keep", "Keep it", default=False),),
+            metadata=lambda view: measured(view, fitted(view)),
+            then=confirm,
         ),
     )

@@ -14,10 +14,10 @@ from piod.calibrations.protocols.light import (
     PHOTODIODES,
     angle_map,
     angles_of,
+    check_intensity,
     keep_light,
     photodiodes_of,
     reference_of,
-    refuse_auto_intensity,
 )
 from piod.calibrations.protocols.protocol import NotNow, refuse_while_running
 from piod.calibrations.protocols.steps import image
@@ -45,7 +45,7 @@ LOOK_TEXT = (
 
 def start_checks(facts: Facts) -> dict[str, JsonValue]:
     """The photodiodes (angle by channel) of a unit that can fuse them; NotNow, with what to do."""
-    refuse_auto_intensity(facts.config)
+    check_intensity(facts.config)
     refuse_while_running(facts, "stirring", "od_reading")
     if facts.model_name is None or not facts.model_name.endswith(XR_SUFFIX):
         model = "of no known model" if facts.model_name is None else f"a {facts.model_name}"
@@ -56,7 +56,7 @@ def start_checks(facts: Facts) -> dict[str, JsonValue]:
         )
     angles = {
         channel: angle
-        for channel, angle in photodiodes_of(facts.config).angles.items()
+        for channel, angle in photodiodes_of(facts.config, facts.adc_signals).angles.items()
         if angle in ANGLES
     }
     missing = [f"{angle}°" for angle in ANGLES if angle not in angles.values()]

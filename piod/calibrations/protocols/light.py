@@ -6,6 +6,8 @@ All standards of a session are seen in the light of its first one: the data keep
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from piod.calibrations.protocols.protocol import NotNow
 from piod.calibrations.protocols.turn import Turn, View
 from piod.config import Config
@@ -14,17 +16,19 @@ from piod.events import JsonValue
 from piod.jobs.calibrating.photometer import Reference
 from piod.jobs.od.photodiodes import CHANNELS, Photodiodes, signal_of
 from piod.jobs.od.photodiodes import SECTION as PHOTODIODES
+from piod.jobs.od_reading import AUTO, USUAL_PERCENT
 from piod.jobs.stirring_settings import MAX_TARGET_RPM
 
 OD_SECTION = "od_reading.config"
 
 
-def photodiodes_of(config: Config) -> Photodiodes:
+def photodiodes_of(config: Config, adc_signals: Collection[str] | None = None) -> Photodiodes:
     """As od_reading takes the configuration. Raises ConfigurationError.
 
-    Whether a channel is wired is seen when it is measured.
+    ``adc_signals``: those that are wired; None: not known, or not asked about.
     """
-    return Photodiodes.of(config, [signal_of(channel) for channel in CHANNELS])
+    every = [signal_of(channel) for channel in CHANNELS]
+    return Photodiodes.of(config, every if adc_signals is None else adc_signals)
 
 
 def angles_there(config: Config) -> dict[str, str]:
@@ -35,13 +39,14 @@ def angles_there(config: Config) -> dict[str, str]:
         return {}
 
 
-def refuse_auto_intensity(config: Config) -> None:
-    """Raises NotNow: a calibration holds for one intensity of the IR LED."""
-    if config.text(OD_SECTION, "ir_led_intensity", "") == "auto":
+def check_intensity(config: Config) -> None:
+    """Raises NotNow: a calibration holds for one intensity of the IR LED; ConfigurationError."""
+    if config.text(OD_SECTION, "ir_led_intensity", "").strip().lower() == AUTO:
         raise NotNow(
             "ir_led_intensity is auto; a calibration holds for one intensity of the IR LED",
             remediation=f"Set a number as ir_led_intensity in [{OD_SECTION}], such as 80.",
         )
+    config.number(OD_SECTION, "ir_led_intensity", USUAL_PERCENT, minimum=1, maximum=100)
 
 
 def refuse_too_fast(rpm: float) -> None:
@@ -85,9 +90,9 @@ __all__ = [
     "angle_map",
     "angles_of",
     "angles_there",
+    "check_intensity",
     "keep_light",
     "photodiodes_of",
     "reference_of",
-    "refuse_auto_intensity",
     "refuse_too_fast",
 ]

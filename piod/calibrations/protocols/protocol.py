@@ -83,6 +83,27 @@ class NotNow(BadRequest):
     default_remediation = "Do what the message names, then start the session again."
 
 
+def pwm_channel(facts: Facts, role: str, what: str) -> str:
+    """The PWM channel of the device ``what``, such as ``media_pump``, that has that role.
+
+    Raises NotNow when there is none that it could be driven by; ConfigurationError.
+    """
+    channel = facts.config.pwm_roles().get(role)
+    if channel is None:
+        raise NotNow(
+            f"no PWM channel has the role {role!r}, so {what} cannot be calibrated",
+            remediation=f"Give a channel the role in the section [PWM], such as 2={role}.",
+        )
+    if facts.pwm_channels is not None and channel not in facts.pwm_channels:
+        known = ", ".join(sorted(facts.pwm_channels))
+        raise NotNow(
+            f"[PWM] gives the role {role!r} to channel {channel}, which this HAT does not have or "
+            "the heater is wired to",
+            remediation=f"Give the role to one of the channels {known} in the section [PWM].",
+        )
+    return channel
+
+
 def refuse_while_running(facts: Facts, *job_names: str) -> None:
     """Raises NotNow naming those of ``job_names`` that run."""
     running = [name for name in job_names if name in facts.running_jobs]

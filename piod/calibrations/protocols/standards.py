@@ -21,10 +21,10 @@ from piod.calibrations.protocols.light import (
     angle_map,
     angles_of,
     angles_there,
+    check_intensity,
     keep_light,
     photodiodes_of,
     reference_of,
-    refuse_auto_intensity,
     refuse_too_fast,
 )
 from piod.calibrations.protocols.protocol import CalibrationProtocol, NotNow, refuse_while_running
@@ -37,11 +37,12 @@ from piod.calibrations.verdicts import (
     judge_number_of_standards,
     judge_rising,
     judge_standards,
+    judge_stray_standard,
     refuse_blocking,
     told,
 )
 from piod.config import Config
-from piod.errors import BadRequest
+from piod.errors import BadRequest, Conflict, PiodError
 from piod.events import JsonValue
 from piod.jobs.calibrating import od_standards
 from piod.jobs.calibrating.od_standards import OdStandard
@@ -50,6 +51,8 @@ from piod.jobs.stirring_settings import SECTION as STIRRING_SECTION
 FALLING_ANGLE = "180"
 """There, denser is darker."""
 USUAL_RPM, MOST_RPM = 500.0, 10_000.0
+MOST_OD600 = 100.0
+"""Denser is no culture; more is a slip of the finger."""
 
 BLANK_TO_COME = -1.0
 """Stands for the OD of the blank, which no standard has."""
@@ -103,6 +106,11 @@ async def measure(turn: Turn, od600: float) -> None:
 
 async def measure_standard(turn: Turn) -> str:
     od600 = turn.number("od600_value")
+    if od600 == 0:
+        raise BadRequest(
+            "od600_value: an OD600 of 0 is that of the blank, which comes last",
+            remediation="Put a standard in and enter its OD600; or go back and on to the blank.",
+        )
     if any(math.isclose(od600, before) for before in turn.numbers("od600_values")):
         raise BadRequest(
             f"od600_value: a standard of OD600 {od600:g} has been measured already",
@@ -115,6 +123,12 @@ async def measure_standard(turn: Turn) -> str:
 
 async def choose_next(turn: Turn) -> str:
     return "place_standard" if turn.text("next_action") == AGAIN else "place_blank"
+
+
+async def go_back(turn: Turn) -> str:
+    if not turn.numbers("od600_values"):
+        raise BadRequest("action back: there is no standard yet, so there is nothing to choose")
+    return "another_standard"
 
 
 async def redo_last(turn: Turn) -> str:
@@ -132,8 +146,9 @@ def drop_last(turn: Turn) -> None:
 async def measure_blank(turn: Turn) -> str:
     od600 = turn.number("od600_blank")
     standards = turn.numbers("od600_values")
-    refuse_blocking(judge_blank(od600, standards))
+    refuse_blocking(judge_blank(od600, standards), "od600_blank")
     refuse_blocking(judge_number_of_standards([*standards, od600]))
+    await refuse_taken(turn)
     await measure(turn, od600)
     verdicts = judge_curves(turn, fit_all(turn))
     refuse_blocking(verdicts)
@@ -147,8 +162,30 @@ async def confirm(turn: Turn) -> str:
     return "another_standard"
 
 
+async def refuse_taken(turn: Turn) -> None:
+    """Raises Conflict when somebody else has used the name since it was chosen.
+
+    Before the first of several curves is saved, or none of them is.
+    """
+    if turn.flag("overwrite"):
+        return
+    name = turn.text("calibration_name")
+    taken = [
+        device
+        for device in devices_named(turn)
+        if await turn.exists(OD600Calibration, device, name)
+    ]
+    if taken:
+        raise Conflict(
+            f"there is a calibration {name!r} of {' and '.join(taken)} since this session was "
+            "begun; nothing has been saved",
+            remediation="Delete that one, then take the step again.",
+        )
+
+
 async def finish(turn: Turn) -> str:
     """Save the curves of all channels, then complete."""
+    await refuse_taken(turn)
     ods, volts, angles = turn.numbers("od600_values"), volts_of(turn), angles_of(turn)
     fits = fit_all(turn)
     few = judge_number_of_standards(ods)
@@ -168,11 +205,18 @@ async def finish(turn: Turn) -> str:
             angle=angle,
             pd_channel=channel,
         )
-        links.append(await turn.save(calibration, od_device(angle)))
+        try:
+            links.append(await turn.save(calibration, od_device(angle)))
+        except PiodError as refusal:
+            if links:
+                saved = ", ".join(od_device(one) for one in list(angles.values())[: len(links)])
+                refusal.message += f" (saved and active already: {saved})"
+            raise
     return turn.complete(
         {
             "title": "The photodiodes are calibrated",
             "calibrations": links,
+            **drawn(turn, fits),
             "fits": {channel: fit.view() for channel, fit in fits.items()},
             "verdicts": {
                 channel: [verdict.view() for verdict in found]
@@ -194,7 +238,10 @@ def judge(view: View, channel: str, fit: Fit | None = None) -> list[Verdict]:
     falling = angle == FALLING_ANGLE
     ods, volts = view.numbers("od600_values"), volts_of(view)[channel]
     found = judge_standards(ods, volts, f"{angle}°", falling=falling)
-    return found if fit is None else found + judge_rising(fit, "OD600", "V", falling=falling)
+    if fit is None:
+        return found
+    found += judge_rising(fit, "OD600", "V", falling=falling)
+    return found or judge_stray_standard(ods, volts, f"{angle}°")
 
 
 def judge_curves(view: View, fits: Mapping[str, Fit]) -> list[Verdict]:
@@ -250,6 +297,15 @@ def channels_told(view: View) -> str:
     return "\n".join(f"Channel {channel}: {angle}°" for channel, angle in angles_of(view).items())
 
 
+BACK = Action(
+    "back",
+    "Back to what comes next",
+    go_back,
+    shown=lambda view: bool(view.numbers("od600_values")),
+)
+REDO_LAST = Action("redo_last", "Do the last standard again", redo_last)
+
+
 class Standards(CalibrationProtocol):
     """OD600 to voltage, for each photodiode."""
 
@@ -285,9 +341,9 @@ class Standards(CalibrationProtocol):
     @classmethod
     def start(cls, device: str, facts: Facts) -> Data:
         config = facts.config
-        refuse_auto_intensity(config)
+        check_intensity(config)
         refuse_while_running(facts, "stirring", "od_reading")
-        photodiodes = photodiodes_of(config)
+        photodiodes = photodiodes_of(config, facts.adc_signals)
         if photodiodes.reference is None:
             raise NotNow(
                 "no photodiode looks at the IR LED itself (REF), so its light is not known",
@@ -361,6 +417,7 @@ class Standards(CalibrationProtocol):
             lambda view: f"Standard {standard_number(view)}",
             "Put the vial with the standard and a stir bar into the reactor.",
             metadata={"image": PLACE},
+            actions=(BACK,),
             then="measure_standard",
         ),
         Step(
@@ -368,8 +425,11 @@ class Standards(CalibrationProtocol):
             "form",
             lambda view: f"Standard {standard_number(view)}",
             "When you go on, the unit stirs and looks at the standard; that takes half a minute.",
-            fields=(Number("od600_value", "OD600 of this standard", minimum=0),),
+            fields=(
+                Number("od600_value", "OD600 of this standard", minimum=0, maximum=MOST_OD600),
+            ),
             metadata=lambda view: {"loading_images": [MEASURING], **listed(view)},
+            actions=(BACK,),
             then=measure_standard,
         ),
         Step(
@@ -379,7 +439,7 @@ class Standards(CalibrationProtocol):
             lambda view: f"The blank comes last, after all standards.\n{doubts(view)}".strip(),
             fields=(Choice("next_action", "Next", default=AGAIN, options=(AGAIN, BLANK)),),
             metadata=drawn,
-            actions=(Action("redo_last", "Do the last standard again", redo_last),),
+            actions=(REDO_LAST,),
             then=choose_next,
         ),
         Step(
@@ -388,6 +448,7 @@ class Standards(CalibrationProtocol):
             "The blank",
             "Put the vial with the blank, clear medium and a stir bar, into the reactor.",
             metadata={"image": PLACE_BLANK},
+            actions=(BACK, REDO_LAST),
             then="measure_blank",
         ),
         Step(
@@ -396,12 +457,21 @@ class Standards(CalibrationProtocol):
             "The blank",
             "When you go on, the unit looks at the blank, fits the curves and uses them from then "
             "on.",
-            fields=(Number("od600_blank", "OD600 of the blank", default=0, minimum=0),),
+            fields=(
+                Number(
+                    "od600_blank",
+                    "OD600 of the blank",
+                    minimum=0,
+                    maximum=MOST_OD600,
+                    help_text="0 for clear medium.",
+                ),
+            ),
             metadata=lambda view: {
                 "loading_images": [MEASURING],
                 **listed(view),
                 **drawn(view),
             },
+            actions=(BACK, REDO_LAST),
             then=measure_blank,
         ),
         Step(

@@ -41,6 +41,8 @@ class Facts:
     """What is true of the unit now: what start checks and texts go by.
 
     ``running_jobs``: names. ``model_name``: such as ``pioreactor_20ml``; None: not known.
+    ``pwm_channels``: those of the HAT that a role may have, so without the heater's;
+    ``adc_signals``: such as ``pd1``, that are wired. None: not known, nothing is refused by it.
     """
 
     unit_name: str
@@ -48,6 +50,8 @@ class Facts:
     now_unix_s: float
     running_jobs: frozenset[str] = frozenset()
     model_name: str | None = None
+    pwm_channels: frozenset[str] | None = None
+    adc_signals: frozenset[str] | None = None
 
     @property
     def now(self) -> datetime:
@@ -131,7 +135,7 @@ class Bench(Protocol):
         ...
 
     async def exists(self, artifact_type: type[Artifact], device: str, name: str) -> bool:
-        """Whether there is an artifact of that name."""
+        """Whether there is an artifact of that name, other than this session has put there."""
         ...
 
     async def save(self, artifact: Artifact, device: str, *, may_replace: bool) -> str:
@@ -163,7 +167,10 @@ class Turn(View):
         return self.bench.cluster
 
     async def exists(self, artifact_type: type[Artifact], device: str, name: str) -> bool:
-        """Whether ``device`` has a calibration (or estimator) of that name."""
+        """Whether ``device`` has a calibration (or estimator) of that name.
+
+        One that this session has saved, in a step whose end a power cut hid, does not count.
+        """
         return await self.bench.exists(artifact_type, device, name)
 
     async def save(self, artifact: Artifact, device: str | None = None) -> Data:

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from statistics import fmean, median
 
 from piod.calibrations.fits import Fit, UnusablePoints, poly_fixed
-from piod.calibrations.verdicts.curves import judge_outliers
 from piod.calibrations.verdicts.verdict import Verdict
 
+SCALE_ML = 0.01
+"""What a usual scale shows at least."""
 LEAST_TRACER_ML = 0.05
 """Below it, the 0.01 mL that a scale shows are a fifth of it."""
 SHORTEST_RUN_S = 0.1
 """Below it, a pump starts and stops more than it runs."""
 
 _FAR_RATE_PART = 0.2
+_FAR_VOLUME_PART = 0.1
 _UNSURE_SLOPE_PART = 0.05
 _OFFSET_PART = 0.1
 
@@ -146,7 +148,7 @@ def judge_pump_fit(fit: Fit) -> list[Verdict]:
     except UnusablePoints:
         return verdicts  # of one length of time no offset can be told
     sure = offset.std_error is not None and abs(offset.value) > 3 * offset.std_error
-    if sure and abs(offset.value) > _OFFSET_PART * fmean(fit.y):
+    if sure and abs(offset.value) > max(_OFFSET_PART * fmean(fit.y), SCALE_ML):
         verdicts.append(
             Verdict(
                 "line_misses_origin",
@@ -156,4 +158,24 @@ def judge_pump_fit(fit: Fit) -> list[Verdict]:
                 "that hang on the tube.",
             )
         )
-    return verdicts + judge_outliers(fit, "s", "mL")
+    return verdicts
+
+
+def judge_runs(seconds: Sequence[float], volumes_ml: Sequence[float]) -> list[Verdict]:
+    """Which runs differ from the others of their length by more than care can explain."""
+    by_length: dict[float, list[float]] = {}
+    for length, volume_ml in zip(seconds, volumes_ml, strict=True):
+        by_length.setdefault(length, []).append(volume_ml)
+    verdicts = []
+    for number, (length, volume_ml) in enumerate(zip(seconds, volumes_ml, strict=True), start=1):
+        usual_ml = median(by_length[length])
+        if abs(volume_ml - usual_ml) > _FAR_VOLUME_PART * abs(usual_ml) + 1.5 * SCALE_ML:
+            verdicts.append(
+                Verdict(
+                    "outlier",
+                    f"run {number} moved {volume_ml:g} mL in {length:.3g} s; the middle of the "
+                    f"runs as long is {usual_ml:.3g} mL",
+                    "Check that number; if it is wrong, measure again.",
+                )
+            )
+    return verdicts

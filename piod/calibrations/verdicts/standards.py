@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 from statistics import fmean
 
 from piod.calibrations.verdicts.verdict import Verdict
 
 INDISTINGUISHABLE_PART = 0.01
 """Two readings that differ by less than this part are one, but for noise."""
+NOISE_PART = 0.02
+"""What a reading, and a standard that was made with care, may be off by."""
+SURE_SPREADS = 3.0
 GOOD_STANDARDS = 5
 """With fewer levels, AICc admits a straight line only (handbook §4.9)."""
 
@@ -51,6 +55,46 @@ def judge_standards(
                 )
             )
     return verdicts
+
+
+def judge_stray_standard(
+    ods: Sequence[float], readings: Sequence[float], where: str
+) -> list[Verdict]:
+    """Whether a standard does not belong to the others, though all are in order.
+
+    Light per cell gets less as cells shade each other, so what each OD adds to the reading of
+    the blank (the least OD) falls with OD. Where it rises by more than care can explain, one of
+    the two standards has another OD than was typed; the worst pair is told.
+    """
+    (blank, at_blank), *others = sorted(zip(ods, readings, strict=True))
+    seen = [
+        (
+            od,
+            abs(reading - at_blank) / (od - blank),
+            NOISE_PART * math.hypot(reading, at_blank) / (od - blank),
+        )
+        for od, reading in others
+        if od > blank
+    ]
+    worst, told = SURE_SPREADS, ""
+    for (thin, at_thin, thin_spread), (dense, at_dense, dense_spread) in combinations(seen, 2):
+        spreads = (at_dense - at_thin) / math.hypot(thin_spread, dense_spread)
+        if dense > thin and spreads > worst:
+            worst = spreads
+            told = (
+                f"beside the blank, OD {dense:g} reads {at_dense:.3g} V per OD at {where}, and "
+                f"OD {thin:g} {at_thin:.3g}: the denser one should read less per OD"
+            )
+    if not told:
+        return []
+    return [
+        Verdict(
+            "stray_standard",
+            told,
+            "Check the ODs that were typed and how the standards were diluted; measure the wrong "
+            "one again.",
+        )
+    ]
 
 
 def judge_number_of_standards(ods: Sequence[float]) -> list[Verdict]:

@@ -31,12 +31,16 @@ class Verdict:
         return {"code": self.code, "what": self.what, "mend": self.mend, "blocks": self.blocks}
 
 
-def refuse_blocking(verdicts: Iterable[Verdict]) -> None:
-    """Raise UnusableMeasurement when one of ``verdicts`` blocks, with all that do."""
+def refuse_blocking(verdicts: Iterable[Verdict], field: str | None = None) -> None:
+    """Raise UnusableMeasurement when one of ``verdicts`` blocks, with all that do.
+
+    ``field``: the input that they are about.
+    """
     blocking = [verdict for verdict in verdicts if verdict.blocks]
     if blocking:
+        about = "" if field is None else f"{field}: "
         raise UnusableMeasurement(
-            "; ".join(verdict.what for verdict in blocking),
+            about + "; ".join(verdict.what for verdict in blocking),
             remediation=" ".join(dict.fromkeys(verdict.mend for verdict in blocking)),
         )
 

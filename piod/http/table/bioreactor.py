@@ -22,7 +22,8 @@ def bioreactor_routes(bioreactor: BioreactorHandlers) -> Iterator[Route]:
         summary="What is in the vial of an experiment",
         description="Volumes in mL, without the doses under way. range_ml: the least and the most "
         "that can be in the vial. doubt: why nothing may be added until current_volume_ml is set "
-        "or waste is removed down to the efflux tube; null: no doubt.",
+        "or waste is removed down to the efflux tube; null: no doubt. doses_under_way: what is "
+        "pumped now, by whom, in any experiment.",
         path_params=path_params,
         answers={200: Answer("The variables.", VOLUMES_EXAMPLE)},
         errors=(503,),

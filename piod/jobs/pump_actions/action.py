@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from piod.errors import BadRequest
-from piod.jobs.job import Job, Option, Options, Unit
+from piod.jobs.job import Job, Option, Options, OptionValue, Unit
 from piod.restarts import NEVER
 
 ANSWERED_S = 0.1
