@@ -8,7 +8,6 @@ and every name that is typed is taken already.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -189,20 +188,18 @@ def _write(path: Path, text: str) -> None:
 
 
 def _curve(device: str) -> str:
-    record: dict[str, object] = {
-        "calibration_name": "mine",
-        "calibrated_on_pioreactor_unit": "pio01",
-        "created_at": "2026-02-11T14:05:09.500Z",
-        "curve_data_": {"type": "poly", "coefficients": [0.1, 0.0]},
-        "recorded_data": {"x": [], "y": []},
-    }
     if device == "media_pump":
-        kind: dict[str, object] = {"calibration_type": "simple_peristaltic_pump"}
-        record |= {**kind, "hz": 250, "dc": 100, "voltage": 12}
+        kind = "calibration_type: simple_peristaltic_pump\nhz: 250\ndc: 100\nvoltage: 12\n"
     else:
-        kind = {"calibration_type": "od600", "angle": device.removeprefix("od")}
-        record |= {**kind, "ir_led_intensity": 80, "pd_channel": "2"}
-    return json.dumps(record)  # which is YAML, too
+        angle = device.removeprefix("od")
+        kind = (
+            f"calibration_type: od600\nangle: '{angle}'\nir_led_intensity: 80\npd_channel: '2'\n"
+        )
+    return (
+        f"{kind}calibration_name: mine\ncalibrated_on_pioreactor_unit: pio01\n"
+        "created_at: 2026-02-11T14:05:09.500Z\n"
+        "curve_data_: {type: poly, coefficients: [0.1, 0.0]}\nrecorded_data: {x: [], y: []}\n"
+    )
 
 
 def true_model(name: str) -> FusedEstimator:

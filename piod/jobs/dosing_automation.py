@@ -117,6 +117,7 @@ class DosingAutomation(Automation):
             name: _number(options[name]) for name in VOLUME_OPTIONS if name in options
         }
         self._to_apply: dict[str, JsonValue] = {}
+        self._doses: set[asyncio.Future[float]] = set()
         self._mute: str | None = None
         """The missing signal that was told of."""
         self._source = f"{self.job_name}:{self.automation_name}"
@@ -172,7 +173,16 @@ class DosingAutomation(Automation):
             self.tell("DosingStopped", "an exchange is over", _volumes_of(moved))
 
     async def dose(self, role: PumpRole, volume_ml: float) -> float:
-        """Pump; the volume that was moved, mL. Waits a little for a pump that is in use."""
+        """Pump; the volume that was moved, mL. Waits a little for a pump that is in use.
+
+        Several may be under way at once. What :meth:`execute` leaves behind is ended with it.
+        """
+        dose = asyncio.ensure_future(self._dose(role, volume_ml))
+        self._doses.add(dose)
+        dose.add_done_callback(self._doses.discard)
+        return await dose
+
+    async def _dose(self, role: PumpRole, volume_ml: float) -> float:
         pump = await open_pump(self.unit, role)
         until_s = self.clock.monotonic() + IN_USE_S
         while True:
@@ -284,7 +294,16 @@ class DosingAutomation(Automation):
         except (Conflict, BadRequest) as refusal:
             self.tell("ErrorOccurred", refusal.message)
             raise FallAsleep(refusal.message) from refusal
+        finally:
+            await self._end_doses()
         return True
+
+    async def _end_doses(self) -> None:
+        """No pump is on any more that :meth:`execute` did not wait for."""
+        while doses := tuple(self._doses):
+            for dose in doses:
+                dose.cancel()
+            await asyncio.wait(doses)
 
     def wait_for_signal(self, missing: NoSignal) -> None:
         """Say once that there is nothing to go by."""

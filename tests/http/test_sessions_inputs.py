@@ -13,7 +13,7 @@ import pytest
 from piod.calibrations.protocols.registry import PROTOCOLS
 from piod.clock import SimulatedClock
 from tests.http.test_calibrations_api import assert_refusal
-from tests.person import Person
+from tests.person import Person, patch
 from tests.unit import Unit
 from tests.walks import FUSED, OFFSET, PHOTODIODES, PUMP, STIRRER, Walk, take, walk_to, xr
 
@@ -50,6 +50,8 @@ ALSO_WRONG: Mapping[tuple[str, str], tuple[tuple[str, object], ...]] = {
 
 ODD_STANDARDS = replace(PHOTODIODES, ods=(2.0, 0.4, 1.0))
 """Typed so; but the vials come in their usual order, so that the curves turn."""
+
+SLOW_RPM_PER_PERCENT = 8.0
 
 
 def wrong_values(view: Mapping[str, Any]) -> list[object]:
@@ -102,6 +104,8 @@ async def test_wrong_inputs_at_every_step_are_400_with_the_field_and_change_noth
     tmp_path: Path, clock: SimulatedClock, walk: Walk
 ) -> None:
     async with xr(tmp_path, clock) as unit:
+        if walk is STIRRER:  # at the least duty cycles it stands still
+            await patch(unit, stirrer={"rpm_per_percent": SLOW_RPM_PER_PERCENT})
         person, seen = await Person.begin(unit, walk.protocol, walk.device), set[str]()
         while person.step_id != "complete":
             if person.step_id not in seen:

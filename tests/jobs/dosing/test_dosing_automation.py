@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from piod.clock import SimulatedClock
 from piod.errors import StorageFull
 from piod.events import JobIdentity, ReadingTaken
+from piod.jobs.dosing_automation import DosingAutomation
+from piod.jobs.registry import JOBS
 from piod.storage.imports import VOLUMES_UNCONFIRMED
 from piod.storage.volumes import VolumeStore
 from tests.jobs.dosing.vial import calibrate_pumps, flowing, set_volumes, volumes
@@ -397,3 +400,25 @@ async def test_an_option_of_a_run_does_not_end_a_doubt(
         await set_volumes(unit, current_volume_ml=14)
         await unit.clock.sleep(2)
         assert await unit.run("dosing_automation", options={**usual, "current_volume_ml": 14})
+
+
+class TwoAtOnce(DosingAutomation):
+    """Waste and media at once, as a plugin might; it does not wait for both when one fails."""
+
+    automation_name = "two_at_once"
+    pumps = ("media", "waste")
+
+    async def execute(self) -> None:
+        await asyncio.gather(self.dose("waste", 2.0), self.dose("media", 5.0))
+
+
+async def test_a_dose_that_an_automation_left_behind_ends_when_it_falls_asleep(
+    tmp_path: Path, clock: SimulatedClock
+) -> None:
+    kinds = {**JOBS, TwoAtOnce.kind_name(): TwoAtOnce}
+    async with running_unit(tmp_path, clock, kinds=kinds) as unit:
+        await calibrate_pumps(unit)
+        await start(unit, "two_at_once")
+        await unit.clock.sleep(3)
+        assert (await unit.settings("dosing_automation"))["$state"] == "sleeping"
+        assert not flowing(unit), "a pump is on while its owner sleeps"
