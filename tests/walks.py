@@ -94,7 +94,9 @@ PUMP = Walk(
     },
     frozenset({"prime_pump_duration", "tracer_run", "test_run"}),
 )
-STIRRER = Walk("dc_based", "stirring", {"confirm_fit": {"keep": True}}, frozenset({"run_calibration"}))
+STIRRER = Walk(
+    "dc_based", "stirring", {"confirm_fit": {"keep": True}}, frozenset({"run_calibration"})
+)
 PHOTODIODES = Walk(
     "standards",
     "od",
@@ -192,9 +194,7 @@ def _curve(device: str) -> str:
         kind = "calibration_type: simple_peristaltic_pump\nhz: 250\ndc: 100\nvoltage: 12\n"
     else:
         angle = device.removeprefix("od")
-        kind = (
-            f"calibration_type: od600\nangle: '{angle}'\nir_led_intensity: 80\npd_channel: '2'\n"
-        )
+        kind = f"calibration_type: od600\nangle: '{angle}'\nir_led_intensity: 80\npd_channel: '2'\n"
     return (
         f"{kind}calibration_name: mine\ncalibrated_on_pioreactor_unit: pio01\n"
         "created_at: 2026-02-11T14:05:09.500Z\n"

@@ -23,7 +23,7 @@ from piod.calibrations.estimators import FUSED_DEVICE, FusedEstimator, estimator
 from piod.calibrations.fields import InvalidRecord
 from piod.calibrations.store import SUFFIX, EstimatorStore
 from piod.config import Config
-from piod.errors import NotFound, PiodError, Unavailable
+from piod.errors import Conflict, NotFound, PiodError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,10 @@ WORKERS_TIMEOUT_S = 5.0
 """Wall time; a person waits for the page."""
 ESTIMATORS_TIMEOUT_S = 10.0
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
+"""Of a list."""
+MAX_ESTIMATOR_BYTES = 512 * 1024
+"""Of one that is taken over. A session keeps it, and no more than MAX_KEPT_BYTES; usual are a
+few kB."""
 
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _AS_IT_IS = re.compile(r"localhost|[0-9.]+")
@@ -94,8 +98,11 @@ class ClusterEstimators:
 
     async def estimator(self, unit_name: str, name: str) -> FusedEstimator:
         if unit_name == self._unit_name:
-            return await self._store.read(FUSED_DEVICE, name)
-        found = await self._of_unit(unit_name, f"/{quote(name, safe='')}")
+            with self._hold():
+                return await asyncio.to_thread(self._own, name)
+        found = await self._of_unit(
+            unit_name, f"/{quote(name, safe='')}", at_most=MAX_ESTIMATOR_BYTES
+        )
         try:
             return estimator_from_json(found)
         except InvalidRecord as refusal:
@@ -103,6 +110,17 @@ class ClusterEstimators:
                 f"the estimator {name!r} of {unit_name} cannot be used: {refusal.message}",
                 remediation="Choose another estimator.",
             ) from refusal
+
+    def _own(self, name: str) -> FusedEstimator:
+        """Blocks."""
+        path = self._store.path_of(FUSED_DEVICE, name)
+        estimator = self._store.read_file(path)
+        if path.stat().st_size > MAX_ESTIMATOR_BYTES:
+            raise Conflict(
+                f"the estimator {name!r} is larger than {MAX_ESTIMATOR_BYTES} bytes",
+                remediation="Choose another estimator.",
+            )
+        return estimator
 
     def _own_names(self) -> list[str]:
         """Those whose files can be read; blocks."""
@@ -116,9 +134,10 @@ class ClusterEstimators:
                 names.append(path.stem)
         return names
 
-    async def _of_unit(self, unit_name: str, rest: str) -> object:
+    async def _of_unit(self, unit_name: str, rest: str, at_most: int = MAX_ANSWER_BYTES) -> object:
         path = f"/unit_api/estimators/{FUSED_DEVICE}{rest}"
-        return await self._get(self._address(unit_name), path, self._estimators_timeout_s)
+        host = self._address(unit_name)
+        return await self._get(host, path, self._estimators_timeout_s, at_most)
 
     def _leader(self) -> str:
         if self._leader_name == self._unit_name:
@@ -132,7 +151,9 @@ class ClusterEstimators:
             return configured
         return unit_name if _AS_IT_IS.fullmatch(unit_name) else f"{unit_name}.local"
 
-    async def _get(self, host: str, path: str, timeout_s: float) -> object:
+    async def _get(
+        self, host: str, path: str, timeout_s: float, at_most: int = MAX_ANSWER_BYTES
+    ) -> object:
         """The JSON of one answer. NotFound, UnitUnreachable."""
         config = self._config()
         proto = config.text("ui", "proto", "http")
@@ -152,7 +173,8 @@ class ClusterEstimators:
                         raise NotFound(f"there is no {url}")
                     if answer.status != 200:
                         raise UnitUnreachable(f"{url} answers with status {answer.status}")
-                    return json.loads(await _read(answer, url))
+                    body = await _read(answer, url, at_most)
+                return await asyncio.to_thread(json.loads, body)  # megabytes take their time
         except TimeoutError as error:
             raise UnitUnreachable(f"{url} did not answer within {timeout_s:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -161,10 +183,10 @@ class ClusterEstimators:
             raise UnitUnreachable(f"{url} gives no JSON: {error}") from error
 
 
-async def _read(answer: aiohttp.ClientResponse, url: str) -> bytes:
+async def _read(answer: aiohttp.ClientResponse, url: str, at_most: int) -> bytes:
     body = bytearray()
     async for chunk in answer.content.iter_chunked(64 * 1024):
         body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            raise UnitUnreachable(f"{url} answers with more than {MAX_ANSWER_BYTES} bytes")
+        if len(body) > at_most:
+            raise UnitUnreachable(f"{url} answers with more than {at_most} bytes")
     return bytes(body)

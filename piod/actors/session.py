@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+import reprlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import assert_never, cast
 
 from piod.actors.actor import Actor, Message
 from piod.actors.session_bench import SessionBench, Workshop
@@ -25,10 +27,12 @@ from piod.calibrations.protocols.turn import Facts
 from piod.clock import timestamp
 from piod.errors import Conflict, NotFound, PiodError
 from piod.events import JsonValue
-from piod.storage.sessions import SessionRow
+from piod.storage.sessions import SessionRow, as_kept, json_value
 
 log = logging.getLogger(__name__)
 
+STEP_ENDS_WITHIN_S = 2.0
+"""Wall time for a step that is stopped to end; then for one that is cancelled."""
 ABORTED = "The calibration was aborted by the user."
 
 
@@ -46,6 +50,39 @@ class SessionAborted(Conflict):
 
 class StepFailed(PiodError):
     """A bug in a protocol; the session is where it was."""
+
+    default_remediation = "Tell the author of the protocol; its traceback is in the log."
+
+
+@contextmanager
+def bugs_refused(what: str) -> Iterator[None]:
+    """A protocol's code runs inside: whatever a plugin's raises becomes StepFailed.
+
+    Refusals pass. ``what`` begins a sentence: such as ``the step weigh of one_dose``.
+    """
+    try:
+        yield
+    except PiodError:
+        raise
+    except (Exception, asyncio.CancelledError) as error:  # a plugin's code may raise anything
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise  # that was no bug
+        log.exception("%s has a bug", what)
+        raise StepFailed(
+            f"{what} failed by a bug in the protocol: {reprlib.repr(str(error))}",
+            cause=type(error).__name__,
+        ) from error
+
+
+def page_of(
+    protocol: type[CalibrationProtocol], session: SessionRow, facts: Facts
+) -> Mapping[str, JsonValue] | None:
+    """The step that ``session`` is at, as plain JSON; StepFailed, StepGone."""
+    with bugs_refused(f"the page {session.step_id} of {session.protocol_name}"):
+        page = json_value(render(protocol, session, facts))
+        assert page is None or isinstance(page, dict)  # what render gives
+        return page
 
 
 @dataclass(frozen=True)
@@ -100,6 +137,8 @@ class _Taking:
 
     bench: SessionBench
     over: asyncio.Future[None]
+    late: asyncio.Future[None]
+    """Done: it was stopped, and should have ended by itself by now."""
 
 
 class SessionActor(Actor[SessionMessage]):
@@ -120,7 +159,8 @@ class SessionActor(Actor[SessionMessage]):
         self._facts = facts
         self._session: SessionRow | None = None
         self._taking: _Taking | None = None
-        self._aborting = False
+        self._aborts = 0
+        """Those that are not answered yet: no step is taken meanwhile."""
 
     async def starting(self) -> None:
         self._session = await self._workshop.sessions.get(self._session_id)
@@ -135,8 +175,10 @@ class SessionActor(Actor[SessionMessage]):
             case Advance(inputs):
                 return self._advance(session, inputs)
             case Abort():
+                # here, as the next message may be an advance
+                self._aborts += 1
                 if self._taking is not None:
-                    self._taking.bench.life.end()  # before anything else
+                    self._taking.bench.life.end()
                 return self.later(self._abort())
             case _:
                 assert_never(message)
@@ -147,27 +189,23 @@ class SessionActor(Actor[SessionMessage]):
             return SessionView(session, complete_step(session), progress)
         if session.status != "in_progress":
             return SessionView(session, None, progress)
-        protocol = self._find_protocol(session)
-        try:
-            return SessionView(session, render(protocol, session, self._facts()), progress)
-        except PiodError:
-            raise
-        except Exception as error:  # a plugin's protocol may raise anything
-            raise self._bug(session) from error
+        page = page_of(self._find_protocol(session), session, self._facts())
+        return SessionView(session, page, progress)
 
     # -- advancing ----------------------------------------------------------------
 
     def _advance(self, session: SessionRow, inputs: Mapping[str, object]) -> object:
         if session.status != "in_progress":
             return self._view(session)
-        if self._aborting:
+        if self._aborts:
             raise SessionAborted(f"{self.name} is being aborted")
         if self._taking is not None:
             raise SessionBusy(f"{self.name} is taking the step {session.step_id} already")
         protocol = self._find_protocol(session)
         bench = SessionBench(self._workshop, session)
         self.life.at_end(bench.life.end)
-        self._taking = _Taking(bench, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        self._taking = _Taking(bench, loop.create_future(), loop.create_future())
         return self.later(self._take(protocol, session, inputs, self._taking))
 
     async def _take(
@@ -179,8 +217,8 @@ class SessionActor(Actor[SessionMessage]):
     ) -> SessionView:
         bench = taking.bench
         try:
-            after = await self._stepped(protocol, session, inputs, bench)
-            if self._aborting and after.status == "in_progress":
+            after = await self._stepped(protocol, session, inputs, taking)
+            if self._aborts and after.status == "in_progress":
                 raise SessionAborted(f"{self.name} was aborted at the step {session.step_id}")
             view = replace(self._view(after), progress=None)
             await self._workshop.sessions.put(after)
@@ -190,7 +228,7 @@ class SessionActor(Actor[SessionMessage]):
         except PiodError as refusal:
             # what it has begun to write is known from now on, whatever became of the step
             self._session = replace(session, saves=bench.saves)
-            if self._aborting and not isinstance(refusal, SessionAborted):
+            if self._aborts and not isinstance(refusal, SessionAborted):
                 raise SessionAborted(
                     f"{self.name} was aborted while its step {session.step_id} ran"
                 ) from refusal
@@ -205,33 +243,48 @@ class SessionActor(Actor[SessionMessage]):
         protocol: type[CalibrationProtocol],
         session: SessionRow,
         inputs: Mapping[str, object],
-        bench: SessionBench,
+        taking: _Taking,
     ) -> SessionRow:
-        try:
-            after = await advance(protocol, session, inputs, bench, self._facts())
-            return replace(after, saves=bench.saves)
-        except PiodError:
-            raise
-        except Exception as error:  # a plugin's protocol may raise anything
-            raise self._bug(session) from error
+        """The session after the step; its task is its own, as a plugin's may never end."""
+        what = f"the step {session.step_id} of {session.protocol_name}"
 
-    def _bug(self, session: SessionRow) -> StepFailed:
-        log.exception("the protocol %s has a bug", session.protocol_name)
-        return StepFailed(
-            f"the step {session.step_id} of {session.protocol_name} failed by a bug in the protocol"
-        )
+        async def step() -> SessionRow:
+            with bugs_refused(what):
+                after = await advance(protocol, session, inputs, taking.bench, self._facts())
+                return replace(as_kept(after), saves=taking.bench.saves)
+
+        work = asyncio.create_task(step(), name=f"{self.name}: {what}")
+        work.add_done_callback(_seen)
+        try:
+            done = cast("asyncio.Future[None]", work)  # only to be waited for
+            await asyncio.wait({done, taking.late}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                work.cancel()
+                await asyncio.wait({work}, timeout=STEP_ENDS_WITHIN_S)
+        except asyncio.CancelledError:  # this actor ends
+            work.cancel()
+            await asyncio.wait({work}, timeout=STEP_ENDS_WITHIN_S)
+            raise
+        if work.cancelled():
+            if taking.late.done():
+                raise SessionAborted(f"{what} was cancelled")
+            raise StepFailed(f"{what} cancelled itself: that is a bug in the protocol")
+        if work.done():
+            return work.result()
+        taking.bench.give_up()
+        log.error("%s of %s does not end, not even cancelled: it is left alone", what, self.name)
+        raise SessionAborted(f"{what} did not end and was given up")
 
     # -- aborting -----------------------------------------------------------------
 
     async def _abort(self) -> SessionView:
-        self._aborting = True
         try:
             if self._taking is not None:
-                await asyncio.wait({self._taking.over})
+                await self._end_step(self._taking)
             session = self._session
-            if session is None or session.status != "in_progress":
+            assert session is not None  # it was there when the message came
+            if session.status != "in_progress":
                 # the step that was being taken was the last, and is on disk
-                assert session is not None  # it was there when the message came
                 return self._view(session)
             now = timestamp(self._facts().now_unix_s)
             aborted = replace(session, status="aborted", error=ABORTED, updated_at=now)
@@ -240,4 +293,18 @@ class SessionActor(Actor[SessionMessage]):
             log.info("%s was aborted at %s", self.name, session.step_id)
             return self._view(aborted)
         finally:
-            self._aborting = False
+            self._aborts -= 1
+
+    async def _end_step(self, taking: _Taking) -> None:
+        """Returns when the step is over. Its hardware is off by then: its life has ended."""
+        taking.bench.life.end()
+        while not taking.over.done():
+            await asyncio.wait({taking.over}, timeout=STEP_ENDS_WITHIN_S)
+            if not taking.over.done() and not taking.bench.saving and not taking.late.done():
+                taking.late.set_result(None)
+
+
+def _seen(work: asyncio.Task[SessionRow]) -> None:
+    """Nobody may wait for it any more; what it raised is in the log."""
+    if not work.cancelled():
+        work.exception()

@@ -21,7 +21,7 @@ from piod.actors.job import JobRecord
 from piod.actors.jobs import Jobs
 from piod.calibrations.estimators import FusedEstimator
 from piod.calibrations.protocols.turn import Artifact, Cluster, Routine
-from piod.calibrations.store import CalibrationStore, EstimatorStore
+from piod.calibrations.store import CalibrationStore, EstimatorStore, fingerprint
 from piod.calibrations.writing import artifact_text
 from piod.clock import Clock
 from piod.config import Config
@@ -34,6 +34,8 @@ Q = TypeVar("Q")
 R = TypeVar("R")
 
 ADMIT_TIMEOUT_S = 5.0
+MAX_SAVES = 20
+"""Of the last attempts to save is known what they wrote; of a step those are a few."""
 
 MakeSessionUnit = Callable[[SessionRow, Life, Callable[[PiodError], None]], Unit]
 """The parts of the unit, for a session: what is leased there ends with the life; the callback
@@ -96,7 +98,7 @@ class SessionBench:
     """The :class:`~piod.calibrations.protocols.turn.Bench` of one step of ``session``.
 
     ``progress`` is that of the measurement, 0 to 1. ``saves``: what the session has begun to
-    write, this step's included.
+    write, this step's included. ``saving``: it is writing at the moment, which is soon over.
     """
 
     def __init__(self, workshop: Workshop, session: SessionRow) -> None:
@@ -106,6 +108,9 @@ class SessionBench:
         self.life = Life(f"calibration session {session.session_id} ({what})")
         self.progress = 0.0
         self.saves = session.saves
+        self.saving = False
+        self.given_up = False
+        self._has_saved = False
         self._waited_for: asyncio.Future[object] | None = None
         self._stopped_by: PiodError | None = None
         stopped = StepInterrupted(f"{self.life.name} was stopped while its step ran")
@@ -117,6 +122,11 @@ class SessionBench:
             self._stopped_by = reason
         if self._waited_for is not None:
             self._waited_for.cancel()
+
+    def give_up(self) -> None:
+        """The step does not end; whatever it tries from now on is refused."""
+        self.given_up = True
+        self.life.end()
 
     def _refuse_if_stopped(self) -> None:
         if self._stopped_by is not None:
@@ -138,10 +148,13 @@ class SessionBench:
             self._waited_for = None
 
     async def run(self, routine: Routine[Q, R], request: Q) -> R:
-        await self._workshop.jobs.ask(Admit(self.life.name, self.life), timeout=ADMIT_TIMEOUT_S)
+        await self._admit()
         self._refuse_if_stopped()
         unit = self._workshop.make_unit(self._session, self.life, self._stop)
         return await self.until_stopped(lambda: routine(unit, request, self._note))
+
+    async def _admit(self) -> None:
+        await self._workshop.jobs.ask(Admit(self.life.name, self.life), timeout=ADMIT_TIMEOUT_S)
 
     def _note(self, progress: float) -> None:
         self.progress = progress
@@ -152,11 +165,9 @@ class SessionBench:
 
     async def exists(self, artifact_type: type[Artifact], device: str, name: str) -> bool:
         store = self._store(issubclass(artifact_type, FusedEstimator))
-        if f"{store.kind}/{device}/{name}" in self.saves:
-            return False  # it is this session's own
-        path = store.path_of(device, name)
         with store.hold():
-            return await asyncio.to_thread(path.exists)
+            there = await asyncio.to_thread(store.fingerprint_of, device, name)
+        return there is not None and _save(store.kind, device, name, there) not in self.saves
 
     async def save(self, artifact: Artifact, device: str, *, may_replace: bool) -> str:
         if isinstance(artifact, FusedEstimator):
@@ -164,20 +175,36 @@ class SessionBench:
         else:
             name = artifact.calibration_name
         store = self._store(isinstance(artifact, FusedEstimator))
-        key = f"{store.kind}/{device}/{name}"
-        if key not in self.saves:
-            if not may_replace and await self.exists(type(artifact), device, name):
-                raise Conflict(
-                    f"there is a {store.kind} {name!r} of {device} since this session was begun",
-                    remediation="Delete or rename that one, then take the step again.",
-                )
-            self.saves = (*self.saves, key)
+        await self._admit()  # an import would take it away again
+        if self.given_up or not self._has_saved:  # a step that has saved one saves its others
+            self._refuse_if_stopped()
+        self._has_saved = self.saving = True
+        try:
+            with store.hold():
+                text = await asyncio.to_thread(artifact_text, artifact)
+            own = self.saves
+            written = _save(store.kind, device, name, fingerprint(text.encode()))
+            self.saves = (*own, written)[-MAX_SAVES:]
             await self._workshop.sessions.put(replace(self._session, saves=self.saves))
-        path = await store.add(device, artifact_text(artifact), set_as_active=True)
-        return str(path)
+            path = await store.add(
+                device,
+                text,
+                set_as_active=True,
+                may_replace=None
+                if may_replace
+                else lambda there: _save(store.kind, device, name, there) in own,
+            )
+            return str(path)
+        finally:
+            self.saving = False
 
     def _store(self, of_estimators: bool) -> CalibrationStore | EstimatorStore:
         return self._workshop.estimators if of_estimators else self._workshop.calibrations
+
+
+def _save(kind: str, device: str, name: str, of_content: str) -> str:
+    """What is kept of a save: which file, and what is in it, as only that tells whose it is."""
+    return f"{kind}/{device}/{name}#{of_content}"
 
 
 class _HurriedCluster:

@@ -4,11 +4,11 @@ Messages of :class:`CalibrationSessions`: :class:`StartSession`, :class:`ShowSes
 :class:`AdvanceSession`, :class:`AbortSession`, :class:`ListSessions`.
 
 A session is on disk. It has an actor (:mod:`piod.actors.session`) from the first message for it
-until it has been left alone for a while, so any number of them may be open. Those that nobody
-touches any more are forgotten: finished ones after ``[piod] keep_finished_sessions_days`` (30),
-the others after ``keep_abandoned_sessions_days`` (7); and not before piod has seen for a day that
-they are so old. For the clock of a unit may leap by weeks when it is set after a boot, and a
-session that somebody is at must not be gone then.
+until it has been left alone for a while. At most MAX_IN_PROGRESS are neither finished nor
+aborted. Those that nobody touches any more are forgotten: finished ones after ``[piod]
+keep_finished_sessions_days`` (30), the others after ``keep_abandoned_sessions_days`` (7); and not
+before piod has seen for a day that they are so old. For the clock of a unit may leap by weeks when
+it is set after a boot, and a session that somebody is at must not be gone then.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar, assert_never, cast
 
 from piod.actors.actor import Actor, Message, Ref
@@ -28,8 +28,9 @@ from piod.actors.session import (
     SessionActor,
     SessionView,
     Show,
-    StepFailed,
+    bugs_refused,
     no_session,
+    page_of,
 )
 from piod.actors.session_bench import Workshop
 from piod.actors.supervisor import Child, Supervisor
@@ -40,7 +41,7 @@ from piod.calibrations.protocols.turn import Facts
 from piod.clock import Clock, timestamp
 from piod.errors import BadRequest, Conflict, PiodError
 from piod.restarts import NEVER
-from piod.storage.sessions import SessionRow
+from piod.storage.sessions import SessionRow, as_kept
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,8 @@ ASK_TIMEOUT_S = 25.0
 """And so long, or a little longer, for all else."""
 IDLE_S = 600.0
 """Wall time after which a session that nobody asks for has no actor any more."""
+MAX_IN_PROGRESS = 200
+"""Sessions that may be open at once; each is a person's work of an hour."""
 DAY_S = 86_400.0
 GRACE_S = DAY_S
 """Wall time for which a session is seen to be too old before it is forgotten."""
@@ -125,6 +128,7 @@ class CalibrationSessions(Actor[SessionsMessage]):
         self._facts = facts
         self._supervisor = Supervisor(clock)
         self._open: dict[str, _Open] = {}
+        self._starting = asyncio.Lock()
         self._expired_since_s: dict[str, float] = {}
         """By session id, on the monotonic clock of this process, which does not leap."""
 
@@ -152,20 +156,22 @@ class CalibrationSessions(Actor[SessionsMessage]):
     async def _start(self, protocol_name: str, device: str) -> SessionView:
         facts = self._facts()
         protocol = find_protocol(self._protocols, protocol_name, device, facts.config)
-        try:
-            session = begin(protocol, device, str(uuid.uuid4()), facts)
-        except PiodError:
-            raise
-        except Exception as error:  # a plugin's protocol may raise anything
-            log.exception("the protocol %s has a bug", protocol.name)
-            raise StepFailed(
-                f"{protocol.name} cannot be started: its protocol has a bug"
-            ) from error
-        await self._workshop.sessions.put(session)
+        with bugs_refused(f"the start of {protocol.name}"):
+            begun = begin(protocol, device, str(uuid.uuid4()), facts)
+            session = as_kept(replace(begun, protocol_name=protocol_name))  # or its alias
+        page = page_of(protocol, session, facts)
+        async with self._starting:
+            if await self._workshop.sessions.count_in_progress() >= MAX_IN_PROGRESS:
+                raise Conflict(
+                    f"{MAX_IN_PROGRESS} calibration sessions are in progress already",
+                    remediation="Finish or abort some of GET /unit_api/calibrations/sessions; "
+                    "those that nobody touches for some days go by themselves.",
+                )
+            await self._workshop.sessions.put(session)
         log.info(
             "calibration session %s begins: %s of %s", session.session_id, protocol.name, device
         )
-        return await self._ask(session.session_id, Show())
+        return SessionView(session, page, progress=None)
 
     async def _ask(
         self, session_id: str, message: Message[SessionActor, T], timeout_s: float = ASK_TIMEOUT_S
@@ -235,7 +241,13 @@ class CalibrationSessions(Actor[SessionsMessage]):
         self._expired_since_s = {
             row.session_id: before.get(row.session_id, now_s) for row in expired
         }
-        due = [row for row in expired if now_s - self._expired_since_s[row.session_id] >= GRACE_S]
+        due = [
+            row
+            for row in expired
+            # one with an actor was asked for just now
+            if row.session_id not in self._open
+            and now_s - self._expired_since_s[row.session_id] >= GRACE_S
+        ]
         if due:
             await self._workshop.sessions.forget(due)
             log.info("%d old calibration sessions were forgotten", len(due))

@@ -9,6 +9,7 @@ elsewhere, behind :class:`Pointers`.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import stat
 from abc import ABC, abstractmethod
@@ -22,7 +23,7 @@ from piod.calibrations.estimators import FusedEstimator, parse_estimator
 from piod.calibrations.fields import InvalidRecord
 from piod.calibrations.names import MAX_NAME_BYTES, check_name
 from piod.calibrations.records import Calibration, parse_calibration
-from piod.errors import BadRequest, NotFound, PiodError, StorageFailed
+from piod.errors import BadRequest, Conflict, NotFound, PiodError, StorageFailed
 from piod.storage.files import make_folder, remove_file, remove_temporary_files, write_file
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,11 @@ R = TypeVar("R")
 SUFFIX = ".yaml"
 MAX_FILE_BYTES = 2 * 1024 * 1024
 """Larger files are not read; an upload of half that size is refused already."""
+
+
+def fingerprint(content: bytes) -> str:
+    """By which the content of a file is known again."""
+    return hashlib.sha256(content).hexdigest()
 
 
 class Pointers(Protocol):
@@ -161,16 +167,24 @@ class ArtifactStore(ABC, Generic[R]):
 
     # -- changes --------------------------------------------------------------------
 
-    async def add(self, device: str, text: str, *, set_as_active: bool = False) -> Path:
+    async def add(
+        self,
+        device: str,
+        text: str,
+        *,
+        set_as_active: bool = False,
+        may_replace: Callable[[str], bool] | None = None,
+    ) -> Path:
         """Keep ``text``, as it is, under the name that stands in it; where it is now.
 
-        One of that name is replaced. With ``set_as_active`` it becomes the
+        One of that name is replaced, unless ``may_replace``, told the :func:`fingerprint` of
+        its file in a thread, says no (Conflict). With ``set_as_active`` it becomes the
         active one of ``device`` once it is on disk. Raises InvalidRecord and
         BadRequest before anything changes, StorageFull or StorageFailed.
         """
         async with self._changing:
             with self.hold(), self._change():
-                path = await asyncio.to_thread(self._checked_and_written, device, text)
+                path = await asyncio.to_thread(self._checked_and_written, device, text, may_replace)
             if set_as_active:
                 await self.pointers.set(self.kind, device, path.stem)
         return path
@@ -211,11 +225,39 @@ class ArtifactStore(ABC, Generic[R]):
         finally:
             self.changes += 1
 
-    def _checked_and_written(self, device: str, text: str) -> Path:
+    def fingerprint_of(self, device: str, name: str) -> str | None:
+        """The :func:`fingerprint` of the artifact of that name, None when there is none; blocks.
+
+        Of what is there and cannot be read it is empty: nobody's.
+        """
+        path = self.path_of(device, name)
+        try:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
+                return ""
+            return fingerprint(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError:
+            return ""
+
+    def _checked_and_written(
+        self, device: str, text: str, may_replace: Callable[[str], bool] | None
+    ) -> Path:
+        size = len(text.encode())
+        if size > MAX_FILE_BYTES:  # it could not be read again
+            raise InvalidRecord(f"the {self.kind} has {size} bytes; {MAX_FILE_BYTES} are allowed")
         record = self.parse(text)
-        check_name(self.name_of(record), f"{self.kind}_name")
-        path = self.path_of(device, self.name_of(record))
+        name = self.name_of(record)
+        check_name(name, f"{self.kind}_name")
+        path = self.path_of(device, name)
         self.check_fits(record, device)
+        there = None if may_replace is None else self.fingerprint_of(device, name)
+        if may_replace is not None and there is not None and not may_replace(there):
+            raise Conflict(
+                f"there is another {self.kind} {name!r} of {device} already",
+                remediation="Delete or rename that one, then do this again.",
+            )
         write_file(path, text)
         return path
 

@@ -26,7 +26,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, ClassVar, Generic, NoReturn, TypeVar, cast
 from urllib.parse import unquote_to_bytes
@@ -47,6 +47,7 @@ MAX_DEPTH = 64
 
 _MAX_INTEGER = 2**63 - 1
 _MAX_PROBLEMS = 10
+_MAX_PLACE = 200
 _SEND_AN_OBJECT = "Send a JSON object such as {...} with the header Content-Type: application/json."
 
 
@@ -234,6 +235,9 @@ def _parse(text: str, content_type: str) -> object:
         ) from error
     except RecursionError as error:
         raise _too_deep() from error
+    except BadRequest as refusal:  # of a number; the parser does not tell where it stands
+        place = _place_of_odd_number(text)
+        raise BadRequest(f"{place}: {refusal.message}" if place else refusal.message) from refusal
     # the walk below costs time: most bodies cannot be what it looks for
     if "\\u" in text or text.count("[") + text.count("{") > MAX_DEPTH:
         _refuse_odd_content(value)
@@ -261,6 +265,44 @@ def _integer(digits: str) -> int:
 _decoder = json.JSONDecoder(
     parse_constant=_refuse_constant, parse_float=_finite, parse_int=_integer
 )
+
+
+_ODD = object()
+
+
+def _marking(read: Callable[[str], object]) -> Callable[[str], object]:
+    def marked(digits: str) -> object:
+        try:
+            return read(digits)
+        except BadRequest:
+            return _ODD
+
+    return marked
+
+
+_finder = json.JSONDecoder(
+    parse_constant=_marking(_refuse_constant),
+    parse_float=_marking(_finite),
+    parse_int=_marking(_integer),
+)
+
+
+def _place_of_odd_number(text: str) -> str:
+    """Where a number stands that was refused: ``inputs.volume_ml``; empty if that is not clear."""
+    try:
+        ways: list[tuple[str, object]] = [("", _finder.decode(text))]
+    except (ValueError, RecursionError):
+        return ""
+    while ways:
+        way, value = ways.pop()
+        if value is _ODD:
+            return way
+        if isinstance(value, dict):
+            named = ((ascii(key[:40])[1:-1], one) for key, one in value.items())
+            ways += [(f"{way}.{name}"[:_MAX_PLACE].removeprefix("."), one) for name, one in named]
+        elif isinstance(value, list):
+            ways += [(f"{way}[{index}]"[:_MAX_PLACE], one) for index, one in enumerate(value)]
+    return ""
 
 
 def _too_deep() -> BadRequest:

@@ -1,8 +1,8 @@
 """Calibration sessions on disk, in the ledger's database.
 
 A session is written whole, durably, after each step that was accepted. ``saves`` are the
-artifacts that it has begun to write (``calibration/media_pump/name``), kept before the file
-is: a session that is taken up after a power cut may replace its own file, and no other.
+artifacts that it has begun to write (``calibration/media_pump/name#fingerprint``), kept before
+the file is: a session that is taken up after a power cut may replace its own file, and no other.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from piod.events import JsonValue
 from piod.storage.database import Database
+
+MAX_KEPT_BYTES = 1024 * 1024
+"""Of the data of a session, and of its result: they are read and written at each step."""
 
 SessionStatus = Literal["in_progress", "complete", "aborted", "failed"]
 
@@ -63,6 +66,13 @@ class Sessions:
         """All that are kept, the one that was touched last first."""
         return await self._rows("ORDER BY updated_at DESC, session_id")
 
+    async def count_in_progress(self) -> int:
+        """How many are neither complete nor aborted."""
+        statement = "SELECT COUNT(*) FROM sessions WHERE status = 'in_progress'"
+        return await self._database.read(
+            lambda connection: int(connection.execute(statement).fetchone()[0])
+        )
+
     async def expired(self, finished_before: str, abandoned_before: str) -> list[SessionRow]:
         """Those that were touched last before these times."""
         limit = "CASE status WHEN 'in_progress' THEN ? ELSE ? END"
@@ -83,6 +93,31 @@ class Sessions:
                 _row(record) for record in connection.execute(statement, parameters)
             ]
         )
+
+
+def as_kept(row: SessionRow) -> SessionRow:
+    """``row`` as it comes back from the disk.
+
+    Raises ValueError when its data or its result are no JSON, or larger than MAX_KEPT_BYTES.
+    """
+    data = json_value(dict(row.data))
+    result = None if row.result is None else json_value(dict(row.result))
+    assert isinstance(data, dict)  # for mypy: dictionaries stay some
+    assert result is None or isinstance(result, dict)
+    return replace(row, data=data, result=result)
+
+
+def json_value(value: object) -> JsonValue:
+    """A copy of ``value`` that is plain JSON; ValueError, as :func:`as_kept`."""
+    try:
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        size = len(text.encode())
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"it is no JSON: {error}") from error
+    if size > MAX_KEPT_BYTES:
+        raise ValueError(f"it has {size} bytes; {MAX_KEPT_BYTES} are allowed")
+    kept: JsonValue = json.loads(text)
+    return kept
 
 
 def _run(connection: sqlite3.Connection, statement: str, values: tuple[object, ...]) -> int:

@@ -47,6 +47,7 @@ async def test_a_sweep_makes_a_calibration(tmp_path: Path) -> None:
     assert one.data == {"min_dc": None, "max_dc": None}
     assert await one.go() == "run_calibration"
     assert await one.go(confirm=True) == "complete"
+    assert one.page["metadata"]["chart"]["series"][0]["curve"]["type"] == "spline"
     assert one.result["calibrations"] == [
         {"device": "stirring", "calibration_name": NAME, "path": f"/stirring/{NAME}.yaml"}
     ]
@@ -59,7 +60,7 @@ async def test_a_sweep_makes_a_calibration(tmp_path: Path) -> None:
     assert made.y_to_x(490.0, enforce_bounds=True) == pytest.approx(29.85, abs=0.3)
 
 
-async def test_a_name_that_is_taken_is_counted_on_before_the_sweep(tmp_path: Path) -> None:
+async def test_a_name_that_is_taken_is_counted_on(tmp_path: Path) -> None:
     first = session(tmp_path, swept())
     await first.walk({}, "complete")
     second = session(tmp_path, NotTurning("no turn"), swept())
@@ -67,10 +68,17 @@ async def test_a_name_that_is_taken_is_counted_on_before_the_sweep(tmp_path: Pat
     await second.go()
     with pytest.raises(NotTurning):
         await second.go()
-    # it keeps its name, however often the step is taken: an interrupted save is not doubled
-    assert second.data["calibration_name"] == f"{NAME}-2"
     await second.go()
-    assert set(second.saved) == {("stirring", NAME), ("stirring", f"{NAME}-2")}
+    assert set(second.saved) == {("stirring", f"{NAME}-2")}
+
+
+async def test_a_name_that_is_taken_while_it_sweeps_is_counted_on(tmp_path: Path) -> None:
+    first, second = session(tmp_path, swept()), session(tmp_path, swept())
+    await second.go()
+    await first.walk({}, "complete")
+    second.others = first.saved
+    assert await second.go() == "complete"
+    assert set(second.saved) == {("stirring", f"{NAME}-2")}
 
 
 @pytest.mark.parametrize(
@@ -93,12 +101,36 @@ async def test_a_sweep_that_makes_no_curve_is_run_again(
     assert await one.go() == "complete"
 
 
-async def test_what_is_odd_but_usable_is_told_with_the_result(tmp_path: Path) -> None:
+ODD = {
+    "zero_rpm": swept(RPMS[:4], DUTIES[4:]),
+    "outlier": StirringSwept(DUTIES * 3, (*RPMS, *RPMS, 552.0, *RPMS[1:]), (), 200.0),
+}
+
+
+@pytest.mark.parametrize("code", ODD)
+async def test_an_odd_sweep_is_shown_before_it_is_saved(tmp_path: Path, code: str) -> None:
+    one = session(tmp_path, ODD[code], ODD[code], swept())
+    await one.go()
+    assert await one.go() == "confirm_fit"
+    assert one.saved == {}
+    page = one.page
+    assert page["body"].startswith("Note: ")
+    assert page["metadata"]["chart"]["series"][0]["curve"]["type"] == "spline"
+    await one.refused("keep is missing")
+    assert await one.go(keep=False) == "run_calibration"
+    assert await one.go() == "confirm_fit"
+    await one.go(keep="no")
+    assert await one.go() == "complete"
+    assert one.result["verdicts"] == []
+    assert set(one.saved) == {("stirring", NAME)}
+
+
+async def test_what_is_odd_but_kept_is_told_with_the_result(tmp_path: Path) -> None:
     doubt = "the PWM rail reads 0.2 V"
     one = session(
         tmp_path, swept(RPMS[:4], DUTIES[4:]), rail=AuxVoltageRead(volts=0.2, doubt=doubt)
     )
-    await one.walk({}, "complete")
+    await one.walk({"confirm_fit": {"keep": True}}, "complete")
     assert [verdict["code"] for verdict in one.result["verdicts"]] == ["zero_rpm"]
     assert one.result["doubts"] == [doubt]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from piod.calibrations.protocols.protocol import NotNow
 from piod.calibrations.protocols.standards import AGAIN, BLANK, Standards
 from piod.calibrations.records import OD600Calibration
-from piod.errors import BadRequest, BusError
+from piod.errors import BadRequest, BusError, Conflict, StorageFull
 from piod.jobs.calibrating.od_standards import OdStandard, OdStandardSeen
 from piod.jobs.calibrating.photometer import Reference
 from tests.calibrations.played import Played, facts
@@ -74,6 +75,8 @@ async def test_each_channel_gets_a_curve_of_its_own(tmp_path: Path) -> None:
     assert "Channel 2: 90°\nChannel 3: 45°" in one.page["body"]
     await standards(one, seen, 2.0, 1.0, 0.5, 0.25, 0.1)
     assert await blank(one, seen) == "complete"
+    drawn = one.page["metadata"]["chart"]["series"]
+    assert [series["curve"]["type"] for series in drawn] == ["spline", "spline"]
     assert [link["device"] for link in one.result["calibrations"]] == ["od90", "od45"]
     assert set(one.saved) == {("od45", "mine"), ("od90", "mine")}
     for angle, channel in (("90", "2"), ("45", "3")):
@@ -126,10 +129,14 @@ async def test_all_standards_are_seen_in_the_light_of_the_first(tmp_path: Path) 
         ("measure_standard", {}, "od600_value is missing"),
         ("measure_standard", {"od600_value": "nan"}, "od600_value must be a finite number"),
         ("measure_standard", {"od600_value": -0.1}, "od600_value must be at least 0"),
+        ("measure_standard", {"od600_value": 0}, "blank, which comes last"),
+        ("measure_standard", {"od600_value": 101}, "od600_value must be at most 100"),
+        ("place_standard", {"action": "back"}, "no standard yet"),
         ("another_standard", {}, "next_action is missing"),
         ("another_standard", {"next_action": "stop"}, "next_action must be one of"),
         ("another_standard", {"action": "undo"}, "action must be one of redo_last"),
         ("measure_blank", {}, "od600_blank is missing"),
+        ("measure_blank", {"od600_blank": 101}, "od600_blank must be at most 100"),
         ("measure_blank", {"od600_blank": True}, "od600_blank must be a number"),
         ("measure_blank", {"od600_blank": 0.6}, "blank is said to have an OD of 0.6"),
         ("confirm_fit", {"keep": "perhaps"}, "keep must be yes or no"),
@@ -175,6 +182,83 @@ async def test_the_last_standard_can_be_done_again(tmp_path: Path) -> None:
     await one.go(od600_value=0.4)
     assert one.data["voltages_by_channel"]["2"][1] == pytest.approx(seen.volts("90"))
     assert await one.go(action="redo_last") == "place_standard"
+
+
+@pytest.mark.parametrize("at", ["place_blank", "measure_blank"])
+async def test_the_blank_may_be_put_off(tmp_path: Path, at: str) -> None:
+    one, seen = session(tmp_path)
+    await standards(one, seen, 1.0, 0.5)
+    await one.go(next_action=BLANK)
+    await one.walk({}, at)
+    assert await one.go(action="back") == "another_standard"
+    await one.go(next_action=BLANK)
+    await one.walk({}, at)
+    assert await one.go(action="redo_last") == "place_standard"
+    assert one.data["od600_values"] == [1.0]
+
+
+@pytest.mark.parametrize("at", ["place_standard", "measure_standard"])
+async def test_another_standard_that_there_is_not_may_be_left_out(tmp_path: Path, at: str) -> None:
+    one, seen = session(tmp_path)
+    await one.walk(USUAL, at)
+    assert "actions" not in one.page["metadata"]
+    await standards(one, seen, 1.0, 0.5)
+    await one.go(next_action=AGAIN)
+    await one.walk({}, at)
+    assert await one.go(**one.page["metadata"]["actions"][0]["inputs"]) == "another_standard"
+    assert await blank(one, seen) == "complete"
+
+
+async def test_a_wrong_od_that_keeps_the_order_is_told_before_it_is_saved(tmp_path: Path) -> None:
+    one, seen = session(tmp_path)
+    await standards(one, seen, 2.0, 1.0)
+    await one.go(next_action=AGAIN)
+    await one.go()
+    seen.od = 0.5
+    await one.go(od600_value=0.75)
+    await standards(one, seen, 0.25, 0.1)
+    assert await blank(one, seen) == "confirm_fit"
+    assert "OD 0.75" in one.page["body"]
+
+
+async def test_a_name_taken_meanwhile_is_told_before_the_blank_and_before_the_first_save(
+    tmp_path: Path,
+) -> None:
+    other, seen = session(tmp_path, "od90", TWO)
+    await standards(other, seen, 1.0, 0.5)
+    await blank(other, seen)
+    one, seen = session(tmp_path, "od", TWO)
+    await standards(one, seen, 2.0, 1.0, 0.5, 0.25)
+    await one.go(next_action=BLANK)
+    await one.go()
+    one.others = other.saved
+    asked = len(one.asked)
+    with pytest.raises(Conflict, match="'mine' of od90 "):
+        await one.go(od600_blank=0)
+    assert len(one.asked) == asked
+    one.others = {}
+    seen.od = 0.8  # it is doubted
+    assert await one.go(od600_blank=0) == "confirm_fit"
+    one.others = other.saved
+    with pytest.raises(Conflict, match="nothing has been saved"):
+        await one.go(keep=True)
+    assert one.saved == {}
+    one.others = {}
+    assert await one.go(keep=True) == "complete"
+
+
+async def test_a_save_that_fails_half_way_names_what_is_saved_and_can_be_repeated(
+    tmp_path: Path,
+) -> None:
+    one, seen = session(tmp_path, "od", TWO)
+    await standards(one, seen, 2.0, 1.0, 0.5, 0.25)
+    one.full = "od45"
+    with pytest.raises(StorageFull) as refusal:
+        await blank(one, seen)
+    assert refusal.value.message.endswith("(saved and active already: od90)")
+    one.full, one.others = None, dict(one.saved)
+    assert await one.go(od600_blank=0) == "complete"
+    assert set(one.saved) == {("od45", "mine"), ("od90", "mine")}
 
 
 async def test_what_hardware_refuses_can_be_measured_again(tmp_path: Path) -> None:
@@ -244,6 +328,8 @@ async def test_at_180_degrees_denser_is_darker(tmp_path: Path) -> None:
     ("device", "config", "running", "about"),
     [
         ("od90", f"{ONE}[od_reading.config]\nir_led_intensity=auto\n", [], "is auto"),
+        ("od90", f"{ONE}[od_reading.config]\nir_led_intensity=abc\n", [], "ir_led_intensity"),
+        ("od90", f"{ONE}[od_reading.config]\nir_led_intensity=0\n", [], "ir_led_intensity"),
         ("od90", ONE, ["stirring"], "stirring runs"),
         ("od90", ONE, ["od_reading", "stirring"], "stirring and od_reading run"),
         ("od90", "[od_config.photodiode_channel]\n2=90\n", [], "REF"),
@@ -259,3 +345,10 @@ def test_what_keeps_it_from_starting_is_said(
     with pytest.raises(BadRequest, match=about) as refusal:
         Standards.start(device, facts(tmp_path, config, *running))
     assert refusal.value.remediation != NotNow.default_remediation
+
+
+def test_a_photodiode_that_is_not_wired_keeps_it_from_starting(tmp_path: Path) -> None:
+    known = replace(facts(tmp_path, TWO), adc_signals=frozenset({"pd1", "pd2"}))
+    with pytest.raises(BadRequest, match="no photodiode channel '3'"):
+        Standards.start("od90", known)
+    Standards.start("od90", replace(known, adc_signals=frozenset({"pd1", "pd2", "pd3"})))

@@ -31,7 +31,9 @@ from piod.calibrations.verdicts import (
     judge_outliers,
     judge_pump_fit,
     judge_rising,
+    judge_runs,
     judge_standards,
+    judge_stray_standard,
     judge_sweep,
     judge_tracer,
     refuse_blocking,
@@ -71,6 +73,7 @@ def test_a_tracer_too_small_for_the_scale_is_told() -> None:
 def test_runs_too_short_to_be_dosed_are_told() -> None:
     verdict = only(judge_tracer(10, [1], tracer_s=1, longest_s=280), "runs_too_short")
     assert "0.08 s" in verdict.what
+    assert verdict.blocks
 
 
 def test_a_run_that_could_never_be_made_blocks() -> None:
@@ -127,6 +130,30 @@ def test_a_line_that_misses_the_origin_is_told() -> None:
     assert "line_misses_origin" in codes(verdicts)
     assert "+0.3" in verdicts[codes(verdicts).index("line_misses_origin")].what
     assert not any(verdict.blocks for verdict in verdicts)
+
+
+def test_an_offset_that_the_scale_cannot_show_is_no_offset() -> None:
+    seconds = [0.4, 0.4, 0.5, 0.5, 0.6, 0.6]
+    assert judge_pump_fit(line_through_origin(seconds, [0.1 * s - 0.008 for s in seconds])) == []
+
+
+def test_a_run_unlike_the_others_of_its_length_is_told_by_its_number() -> None:
+    volumes = dosed()
+    assert judge_runs(RUNS, volumes) == []
+    volumes[2] *= 1.5
+    assert "run 3 moved" in only(judge_runs(RUNS, volumes), "outlier").what
+
+
+def test_pumps_that_are_measured_with_care_are_left_alone() -> None:
+    noise = random.Random(1)
+    runs = [4.0] * 4 + [7.5] * 2 + [11.0] * 4
+    doubted = 0
+    for _ in range(300):
+        volumes = [round(0.1 * (s - 0.06) * (1 + noise.gauss(0, 0.02)), 2) for s in runs]
+        fit = line_through_origin(runs, volumes)
+        doubted += bool([*judge_doses(runs, volumes), *judge_runs(runs, volumes)])
+        doubted += bool(judge_pump_fit(fit))
+    assert doubted <= 9
 
 
 def test_an_uncertain_slope_is_told_with_its_error() -> None:
@@ -207,6 +234,37 @@ def test_a_point_far_from_the_others_is_told_alone() -> None:
 def test_standards_in_any_order_of_measuring_are_left_alone() -> None:
     assert judge_standards([1, 0.1, 2, 0], [0.5, 0.1, 0.9, 0.04], "90°") == []
     assert judge_standards([1, 0.1, 2, 0], [1.5, 2.1, 0.9, 2.2], "180°", falling=True) == []
+
+
+STRAIGHT = (2.0, 1.0, 0.5, 0.25, 0.1, 0.0)
+
+
+def in_light(ods: Sequence[float], noise: random.Random | None = None) -> list[float]:
+    """What a photodiode sees, with the shade of each cell on the others; 2 % off with noise."""
+    parts = [1 + (noise.gauss(0, 0.02) if noise else 0) for _ in ods]
+    return [(0.2 + 0.375 * od / (1 + od / 10)) * part for od, part in zip(ods, parts, strict=True)]
+
+
+@pytest.mark.parametrize(("at", "believed"), [(2, 0.7), (1, 1.5), (3, 0.4), (0, 1.2)])
+def test_a_standard_of_a_wrong_od_is_told_though_all_are_in_order(at: int, believed: float) -> None:
+    readings = in_light(STRAIGHT)
+    typed = [believed if i == at else od for i, od in enumerate(STRAIGHT)]
+    assert judge_standards(typed, readings, "90°") == []
+    verdict = only(judge_stray_standard(typed, readings, "90°"), "stray_standard")
+    assert f"OD {believed:g}" in verdict.what
+    assert not verdict.blocks
+
+
+def test_standards_that_were_made_with_care_are_left_alone() -> None:
+    noise = random.Random(1)
+    sessions = [in_light(STRAIGHT, noise) for _ in range(300)]
+    doubted = [seen for seen in sessions if judge_stray_standard(STRAIGHT, seen, "90°")]
+    assert len(doubted) <= 9
+
+
+def test_a_standard_beside_a_blank_alone_cannot_stray() -> None:
+    assert judge_stray_standard([1, 0], [0.5, 0.2], "90°") == []
+    assert judge_stray_standard([1], [0.5], "90°") == []
 
 
 def test_swapped_standards_are_told() -> None:

@@ -359,11 +359,11 @@ async def test_a_session_whose_protocol_is_gone_is_409_and_can_be_aborted(
     config = "[od_config.photodiode_channel]\n1=REF\n2=90\n"
     async with running_unit(tmp_path, clock, config_ini=config) as unit:
         session_id = await start(unit, protocol_name="od_calibration", target_device="od")
-        assert (await shown(unit, session_id))["session"]["protocol_name"] == "standards"
+        assert (await shown(unit, session_id))["session"]["protocol_name"] == "od_calibration"
         (tmp_path / "config.ini").write_text("[od_config.photodiode_channel]\n1=REF\n")
         path = f"{API}/{session_id}"
-        assert_refusal(await unit.request("GET", path), 409, "standards")
-        assert_refusal(await post(unit, session_id), 409, "standards")
+        assert_refusal(await unit.request("GET", path), 409, "od_calibration")
+        assert_refusal(await post(unit, session_id), 409, "od_calibration")
         assert (await abort(unit, session_id))["session"]["status"] == "aborted"
 
 

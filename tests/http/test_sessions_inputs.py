@@ -13,9 +13,11 @@ import pytest
 from piod.calibrations.protocols.registry import PROTOCOLS
 from piod.clock import SimulatedClock
 from tests.http.test_calibrations_api import assert_refusal
-from tests.person import Person, patch
+from tests.person import Person
 from tests.unit import Unit
-from tests.walks import FUSED, OFFSET, PHOTODIODES, PUMP, STIRRER, Walk, take, walk_to, xr
+from tests.walks import CONFIG, FUSED, OFFSET, PHOTODIODES, PUMP, STIRRER, Walk, take, walk_to, xr
+
+pytestmark = pytest.mark.long  # walks and processes that wait: too slow for the fast tests
 
 NESTED: tuple[object, ...] = ({}, {"value": 1}, [[1.0]], [{"value": [None]}])
 NO_NUMBERS = ("ten", "1,5", "1_0", "0x10", "nan", "inf", "-Infinity", True, False, [1.0], *NESTED)
@@ -50,8 +52,6 @@ ALSO_WRONG: Mapping[tuple[str, str], tuple[tuple[str, object], ...]] = {
 
 ODD_STANDARDS = replace(PHOTODIODES, ods=(2.0, 0.4, 1.0))
 """Typed so; but the vials come in their usual order, so that the curves turn."""
-
-SLOW_RPM_PER_PERCENT = 8.0
 
 
 def wrong_values(view: Mapping[str, Any]) -> list[object]:
@@ -88,9 +88,10 @@ async def refuse_all(person: Person, walk: Walk) -> None:
     for body in (None, [], {"inputs": []}, {"inputs": "x"}, {"inputs": None}, {"inputs": math.nan}):
         assert_refusal(await person.unit.request("POST", path, body), 400)
     for name in right:
-        for number in (math.nan, math.inf, -math.inf):
-            answer = await person.unit.request("POST", path, {"inputs": {**right, name: number}})
-            assert_refusal(answer, 400, "N" if math.isnan(number) else "Infinity")
+        for number in (math.nan, math.inf, -math.inf, 10**30):
+            for value in (number, [1, number], {"deep": number}):
+                answer = await person.unit.request("POST", path, {"inputs": {**right, name: value}})
+                assert_refusal(answer, 400, f"inputs.{name}")
 
 
 def nothing_is_on(unit: Unit) -> bool:
@@ -105,7 +106,7 @@ async def test_wrong_inputs_at_every_step_are_400_with_the_field_and_change_noth
 ) -> None:
     async with xr(tmp_path, clock) as unit:
         if walk is STIRRER:  # at the least duty cycles it stands still
-            await patch(unit, stirrer={"rpm_per_percent": SLOW_RPM_PER_PERCENT})
+            (tmp_path / "config.ini").write_text(f"{CONFIG}initial_duty_cycle=10\n")
         person, seen = await Person.begin(unit, walk.protocol, walk.device), set[str]()
         while person.step_id != "complete":
             if person.step_id not in seen:

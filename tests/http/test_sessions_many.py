@@ -6,10 +6,14 @@ import asyncio
 import time
 from pathlib import Path
 
+import pytest
+
 from piod.clock import SimulatedClock
 from tests.http.test_calibrations_api import assert_refusal
 from tests.person import Person, put_in
 from tests.walks import FUSED, PHOTODIODES, PUMP, STIRRER, Walk, walk_to, xr
+
+pytestmark = pytest.mark.long  # walks and processes that wait: too slow for the fast tests
 
 PLAN: tuple[tuple[Walk, str, str], ...] = (
     (PUMP, "media_pump", "tracer_run"),

@@ -30,6 +30,8 @@ from unit_process import (
 from piod.cli import main
 from piod.terminal.unit_client import UnitClient
 
+pytestmark = pytest.mark.long  # walks and processes that wait: too slow for the fast tests
+
 KEY = "c2VjcmV0"
 SESSIONS = "/unit_api/calibrations/sessions"
 MEDIA = "13"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from unit_process import UnitProcess
 
 from tests.dbus.private_bus import HANG, machine_services, private_bus
+
+pytestmark = pytest.mark.long  # walks and processes that wait: too slow for the fast tests
 
 CLOCK = "/unit_api/system/utc_clock"
 

@@ -67,8 +67,11 @@ def render(
 
 
 def complete_step(session: SessionRow) -> dict[str, JsonValue]:
-    """The last page of a session: its result."""
+    """The last page of a session: its result; its ``chart`` also where pages look for one."""
     result = dict(session.result or {})
+    metadata: Data = {"result": result}
+    if "chart" in result:
+        metadata["chart"] = result["chart"]
     title = result.get("title")
     return {
         "step_id": COMPLETE,
@@ -76,7 +79,7 @@ def complete_step(session: SessionRow) -> dict[str, JsonValue]:
         "title": title if isinstance(title, str) else COMPLETE_TITLE,
         "body": None,
         "fields": [],
-        "metadata": {"result": result},
+        "metadata": metadata,
     }
 
 

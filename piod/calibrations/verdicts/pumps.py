@@ -68,7 +68,9 @@ def judge_tracer(
                 "runs_too_short",
                 f"at {volume_ml / tracer_s:.3g} mL/s, {min(targets_ml):g} mL take runs of "
                 f"{shortest:.2g} s: a pump starts and stops more than it runs",
-                "Start again with larger volumes or a lower duty cycle.",
+                "Correct the volume if it was misread; otherwise start again with larger volumes "
+                "or a lower duty cycle.",
+                blocks=True,
             )
         )
     if longest > longest_s:
