@@ -267,13 +267,13 @@ class SessionActor(Actor[SessionMessage]):
             raise
         if work.cancelled():
             if taking.late.done():
-                raise SessionAborted(f"{what} was cancelled")
+                raise SessionAborted(f"{self.name} was aborted, and {what} cancelled")
             raise StepFailed(f"{what} cancelled itself: that is a bug in the protocol")
         if work.done():
             return work.result()
         taking.bench.give_up()
         log.error("%s of %s does not end, not even cancelled: it is left alone", what, self.name)
-        raise SessionAborted(f"{what} did not end and was given up")
+        raise SessionAborted(f"{self.name} was aborted; {what} does not end and is left alone")
 
     # -- aborting -----------------------------------------------------------------
 

@@ -161,11 +161,12 @@ class CalibrationSessions(Actor[SessionsMessage]):
             session = as_kept(replace(begun, protocol_name=protocol_name))  # or its alias
         page = page_of(protocol, session, facts)
         async with self._starting:
-            if await self._workshop.sessions.count_in_progress() >= MAX_IN_PROGRESS:
+            open_ids = await self._workshop.sessions.ids_in_progress()
+            if len(open_ids) >= MAX_IN_PROGRESS:
                 raise Conflict(
                     f"{MAX_IN_PROGRESS} calibration sessions are in progress already",
-                    remediation="Finish or abort some of GET /unit_api/calibrations/sessions; "
-                    "those that nobody touches for some days go by themselves.",
+                    remediation=f"Finish or abort some; {open_ids[0]} has been left alone for "
+                    "longest. Abandoned ones go by themselves after some days.",
                 )
             await self._workshop.sessions.put(session)
         log.info(

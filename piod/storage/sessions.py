@@ -66,11 +66,14 @@ class Sessions:
         """All that are kept, the one that was touched last first."""
         return await self._rows("ORDER BY updated_at DESC, session_id")
 
-    async def count_in_progress(self) -> int:
-        """How many are neither complete nor aborted."""
-        statement = "SELECT COUNT(*) FROM sessions WHERE status = 'in_progress'"
+    async def ids_in_progress(self) -> list[str]:
+        """Of those that are neither complete nor aborted; first the one left alone longest."""
+        statement = (
+            "SELECT session_id FROM sessions WHERE status = 'in_progress' "
+            "ORDER BY updated_at, session_id"
+        )
         return await self._database.read(
-            lambda connection: int(connection.execute(statement).fetchone()[0])
+            lambda connection: [str(record[0]) for record in connection.execute(statement)]
         )
 
     async def expired(self, finished_before: str, abandoned_before: str) -> list[SessionRow]:

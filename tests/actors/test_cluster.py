@@ -13,12 +13,17 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from piod.actors.cluster import MAX_ANSWER_BYTES, ClusterEstimators, UnitUnreachable
+from piod.actors.cluster import (
+    MAX_ANSWER_BYTES,
+    MAX_ESTIMATOR_BYTES,
+    ClusterEstimators,
+    UnitUnreachable,
+)
 from piod.calibrations.estimators import FusedEstimator
 from piod.calibrations.store import EstimatorStore
 from piod.calibrations.writing import artifact_json, artifact_text
 from piod.config import ConfigFiles
-from piod.errors import NotFound
+from piod.errors import Conflict, NotFound
 from tests.calibrations.test_fusion_protocol import made
 
 SHORT_S = 0.3
@@ -207,3 +212,18 @@ async def test_its_own_are_read_from_its_own_files(tmp_path: Path) -> None:
         assert_same(await one.estimator("pio01", "mine"), model)
         with pytest.raises(NotFound):
             await one.estimator("pio01", "gone")
+
+
+async def test_an_estimator_that_is_too_large_for_a_session_is_refused(tmp_path: Path) -> None:
+    model = await made(tmp_path)
+    told = {**artifact_json(model), "more": "x" * MAX_ESTIMATOR_BYTES}
+    async with cluster(tmp_path, {MODELS + "/{name}": says(told)}) as one:
+        with pytest.raises(UnitUnreachable, match=f"more than {MAX_ESTIMATOR_BYTES} bytes"):
+            await one.estimator("pio02", "mine")
+        file = tmp_path / "estimators" / "od_fused" / "mine.yaml"
+        file.parent.mkdir(parents=True)
+        file.write_text(artifact_text(model))
+        assert_same(await one.estimator("pio01", "mine"), model)
+        file.write_text(f"{artifact_text(model)}# {'x' * MAX_ESTIMATOR_BYTES}\n")
+        with pytest.raises(Conflict, match="larger than"):
+            await one.estimator("pio01", "mine")
