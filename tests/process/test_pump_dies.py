@@ -95,7 +95,8 @@ def test_a_daemon_that_hangs_in_a_dose_does_not_lengthen_it(start: Start, tmp_pa
     assert_off_for(unit.data_dir, 1)
     wait_until("the end of the action", lambda: not unit.running(), 5)
     told = unit.get(VOLUMES)
-    assert 0 < told["values"]["cumulative_media_added_ml"] <= 0.0911 + 1e-9
+    # nothing, if simulated time did not go on between the pump's start and the stop
+    assert 0 <= told["values"]["cumulative_media_added_ml"] <= 0.0911 + 1e-9
     assert told["doubt"] is None
 
 
