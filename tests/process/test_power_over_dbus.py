@@ -7,9 +7,12 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 from unit_process import UnitProcess, all_off
 
 from tests.dbus.private_bus import machine_services, private_bus
+
+pytestmark = pytest.mark.long  # processes that wait: too slow for the fast tests
 
 
 async def test_a_reboot_is_one_call_of_logind_after_every_output_is_off(tmp_path: Path) -> None:

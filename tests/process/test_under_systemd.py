@@ -25,6 +25,8 @@ from pathlib import Path
 import pytest
 from unit_process import Start, UnitProcess, all_off, outputs, wait_until
 
+pytestmark = pytest.mark.long  # processes that wait: too slow for the fast tests
+
 WORKER = ("--leader", "leader01")
 MODEL = """\
 model_name: mine
